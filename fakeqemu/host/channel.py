@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Ordered bytes both ways: what monitors, character devices and migrations talk over.
+
+A channel is used in one of two ways. *Pulled*, by coroutines (`await read`, `await write`), as migrations do. *Pushed*
+(`attach`): call-backs hear of data and of the end, as monitors and character devices want it.
+
+QEMU: include/io/channel.h
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    SocketAddress = dict[str, Any]  # QAPI's SocketAddress: {"type": "unix", "path": ...}, {"type": "inet", ...}, ...
+
+
+class Channel:
+    """Base of all channels; every method may raise OSError as the system call behind it does."""
+
+    __slots__ = ("name",)
+
+    #: whether bytes can come back (a socket) or not (a pipe, a file that is written)
+    can_read = True
+    can_write = True
+    #: whether several connections to the same address make sense (multifd, postcopy preempt)
+    is_socket = False
+    #: whether positions make sense (`read_at`, `write_at`, `seek`)
+    is_seekable = False
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    # pulled
+    async def read(self, size: int) -> bytes:
+        """1 to `size` bytes as soon as there are any; b"" at the end."""
+        raise NotImplementedError
+
+    async def peek(self, size: int) -> bytes:
+        """`size` bytes (fewer only at the end) without taking them; raises OSError(ENOTSUP) where that is impossible."""
+        raise NotImplementedError
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        """Send all bytes of all buffers, in order; returns when the kernel has taken them."""
+        raise NotImplementedError
+
+    async def write_fds(self, data: bytes, fds: list[int]) -> None:
+        """Send `data` with descriptors riding on its first byte."""
+        raise NotImplementedError
+
+    def take_fds(self) -> list[int]:
+        """Descriptors that came with the bytes read so far and were not taken yet."""
+        return []
+
+    # pushed
+    def attach(self, on_data: Callable[[bytes, list[int]], None], on_hangup: Callable[[], None]) -> None:
+        """Hear of incoming bytes (with descriptors) and of the end. Replaces what was attached before."""
+        raise NotImplementedError
+
+    def send(self, data: bytes) -> None:
+        """Send without waiting; what the kernel does not take now is kept and sent when it does."""
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        raise NotImplementedError
+
+    # both
+    def shutdown(self, how: str = "both") -> None:
+        """End the conversation ("read", "write", "both") but keep the descriptor; those who wait in read or write go on."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give the descriptor back. A second call does nothing."""
+        raise NotImplementedError
+
+    def local_address(self) -> SocketAddress | None:
+        """As QAPI's SocketAddress; None for what is no socket."""
+        return None
+
+    def peer_address(self) -> SocketAddress | None:
+        return None
+
+
+class Listener:
+    """Something that accepts channels until closed."""
+
+    __slots__ = ()
+
+    def address(self) -> SocketAddress:
+        """Where it listens: the bound address, port filled in."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Leave further connections in the backlog."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop listening; a UNIX socket's file is unlinked. A second call does nothing."""
+        raise NotImplementedError

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""The places where something can be made to fail.
+
+Code calls `vm.faults.check("vfio_migration_set_state", device=..., to=...)` where QEMU has an error path. Nothing happens
+until an injector is plugged in; then the call may raise, which is the failure itself, or the awaitable form may wait.
+Points carry names of trace events, so the catalogue of faults and that of events are one list.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from typing import Any, Protocol
+
+    class Injector(Protocol):
+        """Decides what happens at a point; raises what is to be raised there."""
+
+        def check(self, point: str, fields: dict[str, Any], /) -> None: ...
+
+        def wait(self, point: str, fields: dict[str, Any], /) -> Awaitable[None] | None: ...
+
+
+class FaultPoints:
+    """The fault points of one machine; empty by default."""
+
+    __slots__ = ("injector",)
+
+    def __init__(self) -> None:
+        self.injector: Injector | None = None
+
+    def check(self, point: str, /, **fields: Any) -> None:
+        """Raise what the injector wants raised at `point`; does nothing without one."""
+        if self.injector is not None:
+            self.injector.check(point, fields)
+
+    async def pass_through(self, point: str, /, **fields: Any) -> None:
+        """As `check`, for places that can also be delayed or stalled."""
+        if self.injector is not None:
+            delay = self.injector.wait(point, fields)
+            if delay is not None:
+                await delay
+            self.injector.check(point, fields)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""One QEMU process as seen from outside.
+
+A `Machine` owns everything that QEMU keeps in globals, and meets the world only through its `Host`. It is composed, never
+inherited from: `vm.runstate`, `vm.qom`, `vm.chardevs`, `vm.migration`, ...; `vl` fills it in from a command line.
+
+QEMU: include/hw/core/boards.h, system/vl.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.host.faults import FaultPoints
+from fakeqemu.notify import NotifierList
+from fakeqemu.system.runstate import RunState
+from fakeqemu.trace import Trace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.chardev.char import ChardevRegistry
+    from fakeqemu.host.host import Host
+    from fakeqemu.host.sync import Task
+    from fakeqemu.migration.state import Migration
+    from fakeqemu.monitor.dispatch import Dispatcher
+    from fakeqemu.qapi.compat import Compat
+    from fakeqemu.qapi.events import EventHub
+    from fakeqemu.qapi.profile import VersionProfile
+    from fakeqemu.qom.object import QomTree
+    from fakeqemu.system.board import Board
+    from fakeqemu.system.fds import FdStore
+    from fakeqemu.system.guest import Guest
+    from fakeqemu.system.ramblock import RAMBlock
+
+
+class Machine:
+    """One emulator. `board` is what `-machine` chose; `None` while preconfig has not built it."""
+
+    def __init__(self, host: Host, profile: VersionProfile) -> None:
+        self.host = host
+        self.profile = profile
+        self.compat: Compat = profile.compat
+        self.trace = Trace()
+        self.faults = FaultPoints()
+        self.runstate = RunState(self)
+        self.bql = host.lock()
+        #: `-name guest=`, None when not given
+        self.name: str | None = None
+        #: `-uuid`, 16 bytes; None when not given
+        self.uuid: bytes | None = None
+        self.only_migratable = False
+        #: text of -machine's canonical type, as it stands in a migration stream
+        self.board: Board | None = None
+        self.ram_blocks: list[RAMBlock] = []
+        #: phases of start-up: "preconfig" until the board is built, then "ready"
+        self.phase = "preconfig"
+        self.kvm_enabled = False
+        self.quit_requested = False
+        #: exit status of the process once `quit_requested`
+        self.exit_status = 0
+        #: told once, when the machine is to end: (cause,) is a ShutdownCause ("host-qmp-quit", "host-signal", ...)
+        self.on_shutdown = NotifierList()
+        self.bugs = 0
+        #: options of `-fake`, by key
+        self.fake: dict[str, str] = {}
+        # Filled in by their own modules when the machine is made (system/build.py).
+        self.events: EventHub
+        self.dispatcher: Dispatcher
+        self.qom: QomTree
+        self.fds: FdStore
+        self.chardevs: ChardevRegistry
+        self.guest: Guest
+        self._migration: Migration | None = None
+        host.on_task_failure = self._task_failed
+
+    @property
+    def migration(self) -> Migration:
+        """The machine's migration, made on first use: an idle machine does not load it."""
+        if self._migration is None:
+            from fakeqemu.migration.state import Migration
+
+            self._migration = Migration(self)
+        return self._migration
+
+    def emit(self, event: str, data: dict[str, Any] | None = None) -> None:
+        """Send a QMP event to every negotiated monitor; `data` may be left out."""
+        self.events.emit(event, data)
+
+    def report_bug(self, error: BaseException, where: str) -> None:
+        """A bug of ours: log it with its traceback and count it."""
+        self.bugs += 1
+        import traceback
+
+        text = "".join(traceback.format_exception(error)).rstrip()
+        self.host.log(f"internal error in {where}\n{text}")
+        self.trace("fake_internal_error", where=where, error=repr(error))
+
+    def _task_failed(self, task: Task, error: BaseException) -> None:
+        self.report_bug(error, f"task {task.name}")
+
+    def error_report(self, text: str) -> None:
+        """A line on stderr as QEMU's error_report writes it (the program name is the host's matter)."""
+        self.host.log(text)
