@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Capturing a profile: a real QEMU is started many times and asked everything that it knows of itself.
+
+The emulator runs under TCG; /dev/kvm is not looked at. The steps are independent of each other, and each can be
+run again alone on a folder that stands: a table is written when its step is done.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from fakeqemu.qapi.profile import VersionProfile
+from fakeqemu.record import capture_qom, capture_queries, capture_schema
+from fakeqemu.record.capture_tables import ProfileWriter
+from fakeqemu.record.capture_vm import ACCEL, PROGRAM, CaptureVm, Emulator
+
+NONE = ["-machine", "none", "-nodefaults", *ACCEL]
+
+
+def capture(command: list[str], out: str | None, name: str | None, steps: list[str] | None) -> str:
+    """Make or renew the profile of the emulator that `command` starts; returns its folder.
+
+    `out` is the folder in which the profile's own stands; `steps` a choice of STEPS. Raises Died when the emulator
+    cannot be started.
+    """
+    with Emulator(command) as emulator:
+        with CaptureVm(emulator, NONE) as vm:
+            facts = vm.greeting["QMP"]["version"]
+        version = facts["qemu"]
+        name = name or f"{version['major']}.{version['minor']}"
+        folder = os.path.join(out or "schemas", name)
+        if os.path.exists(os.path.join(folder, "manifest.json")):
+            writer = ProfileWriter.reopen(folder)
+        else:
+            writer = ProfileWriter(folder, {"name": name})
+        writer.manifest.update({
+            "version": version,
+            "package": facts["package"],
+            "version-line": emulator.run(["-version"])["stdout"].splitlines()[0],
+            "emulator": PROGRAM,
+            "captured": datetime.date.today().isoformat(),
+        })
+        writer.manifest.setdefault("command-lines", {})
+        for step in steps or list(STEPS):
+            print(f"{name}: {step}", file=sys.stderr, flush=True)
+            STEPS[step](emulator, writer)
+        writer.save()
+    return folder
+
+
+def _written(writer: ProfileWriter) -> VersionProfile:
+    """What earlier steps wrote, through the reader."""
+    writer.save()
+    return VersionProfile(writer.folder)
+
+
+def _note(writer: ProfileWriter, key: str, args: list[str]) -> None:
+    writer.manifest["command-lines"][key] = " ".join([*args, "-display", "none", "-qmp", "unix:PATH,server=on,wait=off"])
+
+
+def _interface(emulator: Emulator, writer: ProfileWriter) -> None:
+    _note(writer, "interface", NONE)
+    with CaptureVm(emulator, NONE) as vm:
+        schema = capture_schema.capture_schema(vm)
+        names = [entry["name"] for entry in vm("query-commands")]
+        preconfig = capture_schema.capture_preconfig(emulator, names)
+        writer.table("schema", schema)
+        writer.table("commands", capture_schema.capture_commands(vm, schema, preconfig))
+        hidden = capture_schema.HiddenFacts(vm, schema)
+        writer.table("int-types", hidden.ints)
+        writer.table("alternate-names", hidden.alternates)
+        writer.table("capabilities", {x["capability"]: x["state"] for x in vm("query-migrate-capabilities")})
+        writer.table("parameters", vm("query-migrate-parameters"))
+
+
+def _types(emulator: Emulator, writer: ProfileWriter) -> None:
+    bare = capture_queries.VARIANTS["q35-nodefaults"]
+    _note(writer, "types", NONE)
+    _note(writer, "types-q35", bare)
+    with CaptureVm(emulator, NONE) as vm, CaptureVm(emulator, bare) as q35:
+        types = capture_qom.capture_types(vm)
+        writer.table("types", types)
+        for table, command in (("qom-properties", "qom-list-properties"),
+                               ("device-properties", "device-list-properties")):
+            plain = capture_qom.capture_properties(vm, command, list(types))
+            writer.table(table, plain)
+            real = capture_qom.capture_properties(q35, command, list(types))
+            writer.table(table + "-q35", capture_qom.differing(real, plain))
+
+
+def _machines(emulator: Emulator, writer: ProfileWriter) -> None:
+    _note(writer, "machines", NONE)
+    with CaptureVm(emulator, NONE) as vm:
+        entries = vm("query-machines")
+        table: dict[str, Any] = {entry["name"]: entry for entry in entries}
+        table.update({f"alias:{entry['alias']}": entry["name"] for entry in entries if "alias" in entry})
+        writer.table("machines", table)
+        told = vm("query-machines", compat_props=True)
+        if isinstance(told, list):
+            writer.table("machine-compat", {x["name"]: x["compat-props"] for x in told if "compat-props" in x})
+
+
+def _variants(emulator: Emulator, writer: ProfileWriter) -> None:
+    known = _written(writer).keys("commands")
+    queries: dict[str, Any] = {}
+    hmp: dict[str, Any] = {}
+    trees: dict[str, Any] = {}
+    for variant, args in capture_queries.VARIANTS.items():
+        _note(writer, variant, args)
+        with CaptureVm(emulator, args) as vm:
+            trees[variant] = emulator.scrub(capture_qom.capture_tree(vm))
+            hmp.update(capture_queries.capture_hmp(vm, variant))
+            if variant == "q35":
+                hmp.update(capture_queries.capture_hmp_help(vm))
+            queries.update(capture_queries.capture_queries(vm, variant, known, first=not queries))
+    writer.table("queries", queries)
+    writer.table("qom-tree", trees, compress=True)
+    writer.table("hmp", hmp)
+
+
+STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
+    "interface": _interface,
+    "types": _types,
+    "machines": _machines,
+    "variants": _variants,
+}

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""QOM as a QEMU tells it: types, their properties without and with a machine, and the trees of machines.
+
+QEMU: qom/qom-qmp-cmds.c
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fakeqemu.record.capture_vm import CaptureVm, Died
+
+# Types of properties whose value is read into the tree. Others are structs, or cost or change something when read.
+VALUE_TYPES = ("bool", "int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "str",
+               "string", "size")
+MAX_DEPTH = 24
+
+
+def capture_types(vm: CaptureVm) -> dict[str, Any]:
+    """Type -> parent, abstract, interfaces (inherited ones too), user-creatable, device; order of qom-list-types."""
+    listed = vm("qom-list-types", abstract=True)
+    concrete = {entry["name"] for entry in vm("qom-list-types", abstract=False)}
+    interfaces: dict[str, list[str]] = {}
+    for entry in listed:
+        if entry.get("parent") == "interface":
+            for user in vm("qom-list-types", implements=entry["name"], abstract=True):
+                interfaces.setdefault(user["name"], []).append(entry["name"])
+    devices = {entry["name"] for entry in vm("qom-list-types", implements="device", abstract=True)}
+    result = {}
+    for entry in listed:
+        name = entry["name"]
+        implements = sorted(interfaces.get(name, []))
+        result[name] = {
+            "parent": entry.get("parent"),
+            "abstract": name not in concrete,
+            "implements": [x for x in implements if x != name],
+            "user-creatable": "user-creatable" in implements and name != "user-creatable",
+            "device": name in devices,
+        }
+    return result
+
+
+def capture_properties(vm: CaptureVm, command: str, types: list[str]) -> dict[str, Any]:
+    """Type -> what qom-list-properties or device-list-properties says, an error included."""
+    result: dict[str, Any] = {}
+    while len(result) < len(types):
+        rest = types[len(result):]
+        try:
+            for name, answer in zip(rest, vm.pipelined((command, {"typename": x}) for x in rest), strict=True):
+                result[name] = answer
+        except Died as err:
+            # The first without an answer is the one that killed it.
+            result[types[len(result)]] = {"error": {"class": "x-crashed", "desc": str(err)}}
+            vm.restart()
+    return result
+
+
+def differing(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """The records of `new` that `old` has otherwise."""
+    return {key: value for key, value in new.items() if old.get(key) != value}
+
+
+def capture_tree(vm: CaptureVm, path: str = "/", depth: int = 0) -> dict[str, Any]:
+    """Property name -> [type], [type, value] or, for a child, [type, tree]; a value of {"!": text} could not be read."""
+    listed = vm("qom-list", path=path)
+    if isinstance(listed, dict):
+        return {"!": listed["error"]["desc"]}
+    out: dict[str, Any] = {}
+    readable = [x["name"] for x in listed if x["type"] in VALUE_TYPES or x["type"].startswith("link<")]
+    values = dict(zip(readable, vm.pipelined(("qom-get", {"path": path, "property": x}) for x in readable),
+                      strict=True))
+    for prop in listed:
+        name, kind = prop["name"], prop["type"]
+        if kind.startswith("child<") and depth < MAX_DEPTH:
+            out[name] = [kind, capture_tree(vm, path.rstrip("/") + "/" + name, depth + 1)]
+        elif name in values:
+            value = values[name]
+            failed = isinstance(value, dict) and "error" in value
+            out[name] = [kind, {"!": value["error"]["desc"]} if failed else value]
+        else:
+            out[name] = [kind]
+    return out
