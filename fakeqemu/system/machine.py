@@ -9,6 +9,8 @@ QEMU: include/hw/core/boards.h, system/vl.c
 
 from __future__ import annotations
 
+from sys import modules
+
 from fakeqemu.host.faults import FaultPoints
 from fakeqemu.notify import NotifierList
 from fakeqemu.system.runstate import RunState
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fakeqemu.chardev.char import ChardevRegistry
     from fakeqemu.host.host import Host
     from fakeqemu.host.sync import Task
+    from fakeqemu.migration.register import SaveRegistry
     from fakeqemu.migration.state import Migration
     from fakeqemu.monitor.dispatch import Dispatcher
     from fakeqemu.qapi.compat import Compat
@@ -31,6 +34,19 @@ if TYPE_CHECKING:
     from fakeqemu.system.fds import FdStore
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
+
+#: Parts of a machine -> the class that is called with the machine when somebody first asks for the part: what a machine
+#: never uses is never loaded.
+PARTS = {
+    "events": "fakeqemu.qapi.events:EventHub",
+    "dispatcher": "fakeqemu.monitor.dispatch:Dispatcher",
+    "qom": "fakeqemu.qom.object:QomTree",
+    "fds": "fakeqemu.system.fds:FdStore",
+    "chardevs": "fakeqemu.chardev.char:ChardevRegistry",
+    "guest": "fakeqemu.system.guest:Guest",
+    "savevm": "fakeqemu.migration.register:SaveRegistry",
+    "migration": "fakeqemu.migration.state:Migration",
+}
 
 
 class Machine:
@@ -63,24 +79,33 @@ class Machine:
         self.bugs = 0
         #: options of `-fake`, by key
         self.fake: dict[str, str] = {}
-        # Filled in by their own modules when the machine is made (system/build.py).
-        self.events: EventHub
-        self.dispatcher: Dispatcher
-        self.qom: QomTree
-        self.fds: FdStore
-        self.chardevs: ChardevRegistry
-        self.guest: Guest
-        self._migration: Migration | None = None
         host.on_task_failure = self._task_failed
 
-    @property
-    def migration(self) -> Migration:
-        """The machine's migration, made on first use: an idle machine does not load it."""
-        if self._migration is None:
-            from fakeqemu.migration.state import Migration
+    if TYPE_CHECKING:
+        events: EventHub
+        dispatcher: Dispatcher
+        qom: QomTree
+        fds: FdStore
+        chardevs: ChardevRegistry
+        guest: Guest
+        savevm: SaveRegistry
+        migration: Migration
+    else:
 
-            self._migration = Migration(self)
-        return self._migration
+        def __getattr__(self, name: str) -> Any:
+            """Make a part of `PARTS` when it is first asked for; AttributeError for any other name."""
+            where = PARTS.get(name)
+            if where is None:
+                raise AttributeError(f"a Machine has no attribute '{name}'")
+            module, _, cls = where.partition(":")
+            __import__(module)
+            part = getattr(modules[module], cls)(self)
+            setattr(self, name, part)
+            return part
+
+    def has_part(self, name: str) -> bool:
+        """Whether a part was made already: for code that has nothing to do when nobody used it."""
+        return name in self.__dict__
 
     def emit(self, event: str, data: dict[str, Any] | None = None) -> None:
         """Send a QMP event to every negotiated monitor; `data` may be left out."""
