@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""What a device knows of migration: how to put itself in the stream, and how to forbid it.
+
+A device registers one `SaveStateEntry`: a description of its state (`VMStateDescription`), or `SaveVMHandlers` when its
+state is sent while the guest runs. The migration walks the entries in QEMU's order: higher priority first, then in
+order of registration. It knows no device, and a device knows of migration only what stands here.
+
+    phase        a live entry is asked                               in the stream
+    prepare      save_prepare                                        -
+    setup        save_setup                                          START
+    iterate      state_pending_estimate, _exact, save_live_iterate   PART
+    switchover   save_live_complete_precopy                          END
+                 save_state                                          FULL
+    cleanup      save_cleanup                                        -
+    destination  load_setup, load_state, switchover_start, load_cleanup
+
+Light: it is loaded before the greeting, as `vm.savevm`.
+
+QEMU: include/migration/register.h, migration/savevm.c, migration/migration.c (blockers)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+from fakeqemu.notify import NotifierList
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+
+    from fakeqemu.system.machine import Machine
+
+# Priorities of entries, low to high.
+MIG_PRI_LOW = -1
+MIG_PRI_DEFAULT = 0
+MIG_PRI_IOMMU = 1
+MIG_PRI_PCI_BUS = 2
+MIG_PRI_VIRTIO_MEM = 3
+MIG_PRI_GICV3_ITS = 4
+MIG_PRI_GICV3 = 5
+MIG_PRI_APIC = 6
+
+#: events of `SaveRegistry.notifiers`
+PRECOPY_SETUP = "setup"
+PRECOPY_DONE = "done"
+FAILED = "failed"
+
+
+class Pending:
+    """What an entry still has to send, in bytes.
+
+    `precopy` can be sent while the guest runs, `stopcopy` only when it is stopped, `postcopy` also after it has left.
+    """
+
+    __slots__ = ("postcopy", "precopy", "stopcopy")
+
+    def __init__(self, precopy: int = 0, stopcopy: int = 0, postcopy: int = 0) -> None:
+        self.precopy = precopy
+        self.stopcopy = stopcopy
+        self.postcopy = postcopy
+
+    @property
+    def total(self) -> int:
+        return self.precopy + self.stopcopy + self.postcopy
+
+    def add(self, other: Pending) -> None:
+        self.precopy += other.precopy
+        self.stopcopy += other.stopcopy
+        self.postcopy += other.postcopy
+
+    def __repr__(self) -> str:
+        return f"Pending({self.precopy}, {self.stopcopy}, {self.postcopy})"
+
+
+class SaveVMHandlers:
+    """State that is sent while the guest runs. Every method does nothing here; override what the device has.
+
+    Saving methods raise QemuError (the text becomes error-desc), loading ones StreamError.
+    """
+
+    __slots__ = ()
+
+    #: whether `save_state` writes a FULL section after the iterable part
+    has_save_state = False
+
+    def save_prepare(self, vm: Machine) -> None:
+        """Refuse a migration before it begins: a QemuError is the reply to `migrate`."""
+
+    async def save_setup(self, f: QEMUFile) -> None:
+        """Write the body of the START section."""
+
+    def is_active(self) -> bool:
+        """Whether the entry takes part in this migration beyond its START section."""
+        return True
+
+    def state_pending_estimate(self) -> Pending:
+        """What is left, without asking anybody."""
+        return Pending()
+
+    async def state_pending_exact(self) -> Pending:
+        """What is left, after finding out (dirty bitmap, kernel)."""
+        return self.state_pending_estimate()
+
+    async def save_live_iterate(self, f: QEMUFile) -> bool:  # noqa: ARG002 - those who override it write
+        """Write the body of one PART section; True when nothing is left for now."""
+        return True
+
+    async def save_live_complete_precopy(self, f: QEMUFile) -> None:
+        """Write the body of the END section; the guest is stopped."""
+
+    async def save_state(self, f: QEMUFile) -> None:
+        """Write the body of the FULL section, where `has_save_state`."""
+
+    def save_cleanup(self) -> Awaitable[None] | None:
+        """Give back what `save_setup` took. Called after the migration has ended, however it ended."""
+        return None
+
+    async def load_setup(self, f: QEMUFile) -> None:
+        """Get ready to be loaded."""
+
+    async def load_state(self, f: QEMUFile, version_id: int) -> None:
+        """Read exactly the body of one section of this entry."""
+
+    async def switchover_start(self) -> None:
+        """The source has stopped its guest; the last part follows."""
+
+    def load_cleanup(self) -> Awaitable[None] | None:
+        """Give back what `load_setup` took."""
+        return None
+
+
+class SaveStateEntry:
+    """One entry of the line: who travels under which name. Exactly one of `handlers`, `vmsd`, `stock` is set."""
+
+    __slots__ = (
+        "handlers", "idstr", "instance_id", "load_section_id", "load_version_id", "opaque", "priority", "section_id",
+        "stock", "version_id", "vmsd",
+    )  # fmt: skip
+
+    def __init__(self, idstr: str, instance_id: int, version_id: int, priority: int = MIG_PRI_DEFAULT) -> None:
+        self.idstr = idstr
+        self.instance_id = instance_id
+        self.version_id = version_id
+        self.priority = priority
+        #: number in our own streams; -1 until the first migration gives it
+        self.section_id = -1
+        self.handlers: SaveVMHandlers | None = None
+        self.vmsd: Any = None
+        self.opaque: Any = None
+        #: a device known only by QEMU's description of it
+        self.stock: StockState | None = None
+        #: number and version in the stream that is being loaded
+        self.load_section_id = -1
+        self.load_version_id = 0
+
+    def __repr__(self) -> str:
+        return f"<SaveStateEntry {self.idstr} {self.instance_id}>"
+
+
+class StockState:
+    """State known as QEMU captured it: bytes, and the entry of the vmdesc that says what they are."""
+
+    __slots__ = ("data", "desc")
+
+    def __init__(self, data: bytes, desc: dict[str, Any]) -> None:
+        self.data = data
+        self.desc = desc
+
+
+class Blocker:
+    """A reason against migration, for the modes it names."""
+
+    __slots__ = ("modes", "owner", "text", "unmigratable")
+
+    def __init__(self, owner: object, text: str, modes: tuple[str, ...], unmigratable: str = "") -> None:
+        self.owner = owner
+        self.text = text
+        self.modes = modes
+        #: name of a device whose description says that it cannot travel: query-migrate words that otherwise
+        self.unmigratable = unmigratable
+
+
+class SaveRegistry:
+    """The entries and blockers of one machine (`vm.savevm`)."""
+
+    __slots__ = ("_vm", "blockers", "busy", "entries", "notifiers")
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        #: in the order in which they are saved
+        self.entries: list[SaveStateEntry] = []
+        self.blockers: list[Blocker] = []
+        #: whether a migration or snapshot runs; set by the migration
+        self.busy: Callable[[], bool] | None = None
+        #: told (event,) at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)
+        self.notifiers = NotifierList()
+
+    # --- entries --------------------------------------------------------------------------------------
+
+    def register_live(
+        self, idstr: str, instance_id: int, version_id: int, handlers: SaveVMHandlers, priority: int = MIG_PRI_DEFAULT
+    ) -> SaveStateEntry:
+        """Register state that is sent while the guest runs; `instance_id` -1 takes the next free one."""
+        entry = self._new(idstr, instance_id, version_id, priority)
+        entry.handlers = handlers
+        return self._insert(entry)
+
+    def register_vmsd(
+        self, idstr: str, instance_id: int, vmsd: Any, opaque: Any, priority: int | None = None
+    ) -> SaveStateEntry:
+        """Register a described device; its state is in `opaque`. `instance_id` -1 takes the next free one."""
+        entry = self._new(idstr, instance_id, vmsd.version_id, vmsd.priority if priority is None else priority)
+        entry.vmsd = vmsd
+        entry.opaque = opaque
+        return self._insert(entry)
+
+    def register_stock(
+        self, idstr: str, instance_id: int, version_id: int, data: bytes, desc: dict[str, Any],
+        priority: int = MIG_PRI_DEFAULT,
+    ) -> SaveStateEntry:  # fmt: skip
+        """Register a device known only by bytes and description, as a capture of QEMU has them."""
+        entry = self._new(idstr, instance_id, version_id, priority)
+        entry.stock = StockState(data, desc)
+        return self._insert(entry)
+
+    def unregister(self, entry: SaveStateEntry) -> None:
+        if entry in self.entries:
+            self.entries.remove(entry)
+
+    def find(self, idstr: str, instance_id: int) -> SaveStateEntry | None:
+        """The entry that a section names."""
+        for entry in self.entries:
+            if entry.instance_id == instance_id and entry.idstr == idstr:
+                return entry
+        return None
+
+    def live_entries(self) -> list[SaveStateEntry]:
+        return [entry for entry in self.entries if entry.handlers is not None]
+
+    def _new(self, idstr: str, instance_id: int, version_id: int, priority: int) -> SaveStateEntry:
+        if instance_id < 0:
+            instance_id = 1 + max((e.instance_id for e in self.entries if e.idstr == idstr), default=-1)
+        # QEMU ends the process here.
+        if self.find(idstr, instance_id) is not None:
+            raise QemuError(
+                f"savevm_state_handler_insert: Detected duplicate SaveStateEntry: id={idstr}, "
+                f"instance_id=0x{instance_id:x}"
+            )
+        return SaveStateEntry(idstr, instance_id, version_id, priority)
+
+    def _insert(self, entry: SaveStateEntry) -> SaveStateEntry:
+        at = len(self.entries)
+        while at and self.entries[at - 1].priority < entry.priority:
+            at -= 1
+        self.entries.insert(at, entry)
+        return entry
+
+    # --- blockers -------------------------------------------------------------------------------------
+
+    def add_blocker(
+        self, owner: object, text: str, modes: tuple[str, ...] = ("normal",), *, unmigratable: str = ""
+    ) -> Blocker:
+        """Forbid migration in these modes for the reason `text`; raises QemuError where QEMU refuses the blocker."""
+        if self._vm.only_migratable and "normal" in modes:
+            raise QemuError(f"disallowing migration blocker (--only-migratable) for: {text}")
+        if self.busy is not None and self.busy():
+            raise QemuError(f"disallowing migration blocker (migration/snapshot in progress) for: {text}")
+        blocker = Blocker(owner, text, modes, unmigratable)
+        self.blockers.append(blocker)
+        return blocker
+
+    def del_blocker(self, blocker: Blocker) -> None:
+        """Take a blocker back; nothing happens when it is not there."""
+        if blocker in self.blockers:
+            self.blockers.remove(blocker)
+
+    def blocked_reasons(self, mode: str = "normal") -> list[str]:
+        """Why migration in this mode is forbidden, oldest reason first, as query-migrate lists them."""
+        return [
+            f"non-migratable device: {b.unmigratable}" if b.unmigratable else b.text
+            for b in sorted(self.blockers, key=lambda b: bool(b.unmigratable))
+            if mode in b.modes
+        ]
+
+    def check_blocked(self, mode: str = "normal") -> None:
+        """Raise what `migrate` answers while migration is forbidden: an unmigratable device, or the newest reason."""
+        for blocker in self.blockers:
+            if blocker.unmigratable:
+                raise QemuError(f"State blocked by non-migratable device '{blocker.unmigratable}'")
+        for blocker in reversed(self.blockers):
+            if mode in blocker.modes:
+                raise QemuError(blocker.text)

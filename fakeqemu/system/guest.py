@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""What the guest does with its memory: nothing, unless told to dirty pages at a rate.
+
+What was dirtied is a function of the time that the guest ran, worked out when somebody asks (`sync`): no ticker. Pages
+are dirtied one after the other through a working set, again and again, so that a stretch of time costs a few runs.
+
+Settings (`-fake`):
+
+    guest.dirty-rate=SIZE    bytes a second, with QEMU's suffixes (64M); default 0
+    guest.working-set=SIZE   how much memory, from address 0 on, it goes round in; default all of it
+
+QEMU: the guest
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+from fakeqemu.system.ramblock import PAGE_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
+
+_SUFFIXES = {"B": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
+_NS_PER_S = 1_000_000_000
+
+
+class Guest:
+    """The guest of one machine. `started` and `stopped` are called by the run state."""
+
+    __slots__ = ("_credit", "_position", "_since_ns", "_vm", "dirty_bytes_per_s", "running", "working_set")
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self.running = False
+        self.dirty_bytes_per_s = 0
+        #: bytes of memory in use, None for all of it
+        self.working_set: int | None = None
+        self._since_ns = 0
+        self._position = 0
+        self._credit = 0  # bytes x ns not yet turned into pages
+
+    def configure(self, fake: dict[str, str]) -> None:
+        """Take the settings that are the guest's; raises QemuError for a value that is no size."""
+        if "guest.dirty-rate" in fake:
+            self.set_dirty_rate(_size("guest.dirty-rate", fake["guest.dirty-rate"]))
+        if "guest.working-set" in fake:
+            self.working_set = _size("guest.working-set", fake["guest.working-set"])
+
+    def set_dirty_rate(self, bytes_per_s: int, working_set: int | None = None) -> None:
+        """From now on dirty memory at this rate."""
+        self.sync()
+        self.dirty_bytes_per_s = bytes_per_s
+        if working_set is not None:
+            self.working_set = working_set
+
+    def started(self) -> None:
+        self.running = True
+        self._since_ns = self._vm.host.clock.now_ns()
+
+    def stopped(self) -> None:
+        self.sync()
+        self.running = False
+
+    def sync(self) -> int:
+        """Do what the guest did since the last look; returns the number of pages it dirtied."""
+        if not self.running:
+            return 0
+        now_ns = self._vm.host.clock.now_ns()
+        self._credit += (now_ns - self._since_ns) * self.dirty_bytes_per_s
+        self._since_ns = now_ns
+        pages, self._credit = divmod(self._credit, _NS_PER_S * PAGE_SIZE)
+        return self._dirty(pages) if pages else 0
+
+    def _dirty(self, pages: int) -> int:
+        blocks = self._working_blocks()
+        total = sum(n for _, n in blocks)
+        if not total:
+            return 0
+        at = self._position % total
+        self._position = at + pages
+        left = min(pages, total)
+        done = left
+        while left:
+            start = 0
+            for block, n in blocks:
+                if start <= at < start + n:
+                    length = min(left, start + n - at)
+                    block.guest_dirties(at - start, length)
+                    at += length
+                    left -= length
+                    if not left:
+                        break
+                start += n
+            if at >= total:
+                at = 0
+        return done
+
+    def _working_blocks(self) -> list[tuple[RAMBlock, int]]:
+        left = self.working_set
+        result: list[tuple[RAMBlock, int]] = []
+        for block in self._vm.ram_blocks:
+            n = block.pages if left is None else min(block.pages, left // PAGE_SIZE)
+            if n:
+                result.append((block, n))
+            if left is not None:
+                left -= n * PAGE_SIZE
+        return result
+
+
+def _size(name: str, text: str) -> int:
+    number, shift = text, 0
+    if text and text[-1].upper() in _SUFFIXES:
+        number, shift = text[:-1], _SUFFIXES[text[-1].upper()]
+    if not number.isdigit():
+        raise QemuError(f"-fake {name}={text}: a size such as 64M is expected")
+    return int(number) << shift

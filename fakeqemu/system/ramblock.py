@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: MIT
+"""Guest memory: blocks of pages over one of two stores.
+
+    SparseStore   pages are absent (zero), a generation number whose bytes are made from it, or real bytes once somebody
+                  wrote them: a terabyte costs what was done with it
+    MappedStore   the pages of a descriptor (memory-backend-file, -memfd), which others may read and write; what is a
+                  hole in the file is zero
+
+Which pages are dirty is kept in runs (`PageRuns`), never an entry a page.
+
+QEMU: system/physmem.c, include/exec/ramblock.h
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left, bisect_right
+from struct import Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE_SIZE = 4096
+PAGE_BITS = 12
+ZERO_PAGE = bytes(PAGE_SIZE)
+
+#: what a run of pages holds
+ZERO = "zero"
+MADE = "made"
+REAL = "real"
+
+_ENXIO = 6
+_made_unit = Struct("<QQ")
+
+
+def made_page(generation: int, page: int) -> bytes:
+    """The bytes of a make-believe page: never all zero, different for each generation and page."""
+    return _made_unit.pack(generation, page) * (PAGE_SIZE // 16)
+
+
+class PageRuns:
+    """A set of page numbers as sorted runs that neither overlap nor touch."""
+
+    __slots__ = ("_ends", "_starts", "count")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        #: number of pages
+        self.count = 0
+
+    def add(self, first: int, n: int) -> None:
+        """Put `n` pages from `first` in."""
+        if n <= 0:
+            return
+        last = first + n
+        low = bisect_left(self._ends, first)
+        high = bisect_right(self._starts, last)
+        if low < high:  # runs that overlap or touch become one
+            first = min(first, self._starts[low])
+            last = max(last, self._ends[high - 1])
+            self.count -= sum(self._ends[low:high]) - sum(self._starts[low:high])
+        self._starts[low:high] = [first]
+        self._ends[low:high] = [last]
+        self.count += last - first
+
+    def discard(self, first: int, n: int) -> None:
+        """Take `n` pages from `first` out; those that are not in do not matter."""
+        last = first + n
+        low = bisect_right(self._ends, first)
+        high = bisect_left(self._starts, last)
+        if n <= 0 or low >= high:
+            return
+        starts: list[int] = []
+        ends: list[int] = []
+        if self._starts[low] < first:
+            starts.append(self._starts[low])
+            ends.append(first)
+        if self._ends[high - 1] > last:
+            starts.append(last)
+            ends.append(self._ends[high - 1])
+        self.count += sum(ends) - sum(starts) - (sum(self._ends[low:high]) - sum(self._starts[low:high]))
+        self._starts[low:high] = starts
+        self._ends[low:high] = ends
+
+    def clear(self) -> None:
+        self._starts.clear()
+        self._ends.clear()
+        self.count = 0
+
+    def first_run(self, start: int = 0) -> tuple[int, int] | None:
+        """First page and length of the first run at or after page `start`."""
+        at = bisect_right(self._ends, start)
+        if at == len(self._starts):
+            return None
+        first = max(start, self._starts[at])
+        return first, self._ends[at] - first
+
+    def __contains__(self, page: int) -> bool:
+        at = bisect_right(self._starts, page) - 1
+        return at >= 0 and page < self._ends[at]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(s, e - s) for s, e in zip(self._starts, self._ends, strict=True)])
+
+    def __len__(self) -> int:
+        """Number of runs."""
+        return len(self._starts)
+
+
+class SparseStore:
+    """Pages that cost nothing until somebody writes real bytes."""
+
+    __slots__ = ("_generations", "_real", "_starts")
+
+    #: whether others can write to it behind our back
+    shared = False
+
+    def __init__(self) -> None:
+        # A step function from page to generation: from _starts[i] on it is _generations[i]; 0 is a zero page.
+        self._starts = [0]
+        self._generations = [0]
+        self._real: dict[int, bytes] = {}
+
+    def runs(self, first: int, n: int) -> Iterator[tuple[int, int, str]]:
+        """The pages as runs (first, length, ZERO | MADE | REAL), in order."""
+        at = first
+        last = first + n
+        step = bisect_right(self._starts, at) - 1
+        real = sorted(p for p in self._real if first <= p < last) if self._real else []
+        while at < last:
+            end = min(last, self._starts[step + 1] if step + 1 < len(self._starts) else last)
+            kind = MADE if self._generations[step] else ZERO
+            while real and real[0] < end:
+                if real[0] > at:
+                    yield at, real[0] - at, kind
+                length = 1
+                while length < len(real) and real[length] == real[0] + length and real[length] < end:
+                    length += 1
+                yield real[0], length, REAL
+                at = real[0] + length
+                del real[:length]
+            if at < end:
+                yield at, end - at, kind
+            at = end
+            step += 1
+
+    def read(self, first: int, n: int) -> bytes:
+        """The bytes of `n` pages."""
+        return b"".join(self._page(page) for page in range(first, first + n))
+
+    def _page(self, page: int) -> bytes:
+        real = self._real.get(page)
+        if real is not None:
+            return real
+        generation = self._generations[bisect_right(self._starts, page) - 1]
+        return made_page(generation, page) if generation else ZERO_PAGE
+
+    def write(self, page: int, data: bytes | memoryview) -> None:
+        """Real bytes for whole pages; a page of zeroes becomes absent."""
+        for at in range(0, len(data), PAGE_SIZE):
+            content = bytes(data[at : at + PAGE_SIZE])
+            if content == ZERO_PAGE:
+                self.zero(page, 1)
+            else:
+                self._real[page] = content
+            page += 1
+
+    def zero(self, first: int, n: int) -> None:
+        self._set_generation(first, n, 0)
+
+    def make(self, first: int, n: int, generation: int) -> None:
+        """New make-believe content."""
+        self._set_generation(first, n, generation)
+
+    def _set_generation(self, first: int, n: int, generation: int) -> None:
+        last = first + n
+        if self._real:
+            if n < len(self._real):
+                for page in range(first, last):
+                    self._real.pop(page, None)
+            else:
+                self._real = {p: data for p, data in self._real.items() if not first <= p < last}
+        after = self._generations[bisect_right(self._starts, last) - 1]
+        low = bisect_left(self._starts, first)
+        high = bisect_right(self._starts, last)
+        starts = [first]
+        generations = [generation]
+        if low and self._generations[low - 1] == generation:
+            starts, generations = [], []
+        if after != generation:
+            starts.append(last)
+            generations.append(after)
+        self._starts[low:high] = starts
+        self._generations[low:high] = generations
+
+    def close(self) -> None:
+        pass
+
+
+class MappedStore:
+    """Pages that live in a file or memfd. The descriptor is ours from now on."""
+
+    __slots__ = ("_offset", "fd")
+
+    shared = True
+
+    def __init__(self, fd: int, offset: int = 0) -> None:
+        self.fd = fd
+        self._offset = offset
+
+    def runs(self, first: int, n: int) -> Iterator[tuple[int, int, str]]:
+        """The pages as runs: holes and pages of zeroes are ZERO, all others REAL."""
+        at = first
+        last = first + n
+        while at < last:
+            data, end = self._extent(at, last)
+            if data > at:
+                yield at, data - at, ZERO
+            at = data
+            while at < end:
+                length = min(256, end - at)
+                yield from _split_by_zero(at, self.read(at, length))
+                at += length
+
+    def _extent(self, first: int, last: int) -> tuple[int, int]:
+        """First page of the next data in [first, last) and the page after it; both `last` when there is none."""
+        try:
+            start = os.lseek(self.fd, self._offset + first * PAGE_SIZE, os.SEEK_DATA)
+            end = os.lseek(self.fd, start, os.SEEK_HOLE)
+        except OSError as err:
+            if err.errno == _ENXIO:  # nothing but a hole up to the end
+                return last, last
+            return first, last  # a file system that cannot tell
+        return (
+            min(last, max(first, (start - self._offset) // PAGE_SIZE)),
+            min(last, -(-(end - self._offset) // PAGE_SIZE)),
+        )
+
+    def read(self, first: int, n: int) -> bytes:
+        size = n * PAGE_SIZE
+        data = os.pread(self.fd, size, self._offset + first * PAGE_SIZE)
+        return data if len(data) == size else data + bytes(size - len(data))
+
+    def write(self, page: int, data: bytes | memoryview) -> None:
+        os.pwrite(self.fd, data, self._offset + page * PAGE_SIZE)
+
+    def zero(self, first: int, n: int) -> None:
+        for start, length, kind in list(self.runs(first, n)):
+            if kind is not ZERO:
+                for at in range(start, start + length, 256):
+                    self.write(at, bytes(PAGE_SIZE * min(256, start + length - at)))
+
+    def make(self, first: int, n: int, generation: int) -> None:
+        for at in range(first, first + n, 256):
+            self.write(at, b"".join(made_page(generation, p) for p in range(at, min(at + 256, first + n))))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
+    n = len(data) // PAGE_SIZE
+    start = 0
+    kind = ""
+    for page in range(n):
+        this = ZERO if data[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] == ZERO_PAGE else REAL
+        if this != kind:
+            if page:
+                yield first + start, page - start, kind
+            start, kind = page, this
+    yield first + start, n - start, kind
+
+
+class RAMBlock:
+    """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
+
+    __slots__ = ("dirty", "generation", "guest_address", "idstr", "page_size", "received", "share", "store",
+                 "used_length")  # fmt: skip
+
+    def __init__(
+        self,
+        idstr: str,
+        length: int,
+        store: SparseStore | MappedStore | None = None,
+        *,
+        share: bool = False,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
+        """`share`: another process sees what is written; `page_size`: that of the host memory behind it."""
+        self.idstr = idstr
+        self.used_length = length
+        self.store: SparseStore | MappedStore = store if store is not None else SparseStore()
+        self.share = share
+        self.page_size = page_size
+        #: where the guest sees it
+        self.guest_address = 0
+        #: pages that changed since the migration last looked; None while nobody looks
+        self.dirty: PageRuns | None = None
+        #: pages that have come in, while a migration is loaded
+        self.received: PageRuns | None = None
+        self.generation = 0
+
+    @property
+    def pages(self) -> int:
+        return self.used_length >> PAGE_BITS
+
+    def runs(self, first: int = 0, n: int | None = None) -> Iterator[tuple[int, int, str]]:
+        """Pages as runs (first, length, ZERO | MADE | REAL)."""
+        return self.store.runs(first, self.pages - first if n is None else n)
+
+    def read_pages(self, first: int, n: int = 1) -> bytes:
+        return self.store.read(first, n)
+
+    def write_pages(self, first: int, data: bytes | memoryview) -> None:
+        """Put whole pages of real bytes, without marking them dirty."""
+        self.store.write(first, data)
+
+    def zero_pages(self, first: int, n: int) -> None:
+        self.store.zero(first, n)
+
+    def guest_write(self, offset: int, data: bytes) -> None:
+        """The guest writes bytes anywhere in the block."""
+        first = offset >> PAGE_BITS
+        last = -(-(offset + len(data)) // PAGE_SIZE)
+        content = bytearray(self.store.read(first, last - first))
+        start = offset - (first << PAGE_BITS)
+        content[start : start + len(data)] = data
+        self.store.write(first, bytes(content))
+        self.set_dirty(first, last - first)
+
+    def guest_dirties(self, first: int, n: int) -> None:
+        """The guest gives `n` pages some new content."""
+        self.generation += 1
+        self.store.make(first, n, self.generation)
+        self.set_dirty(first, n)
+
+    def read(self, offset: int, size: int) -> bytes:
+        first = offset >> PAGE_BITS
+        last = -(-(offset + size) // PAGE_SIZE)
+        return self.store.read(first, last - first)[offset - (first << PAGE_BITS) :][:size]
+
+    def set_dirty(self, first: int, n: int) -> None:
+        if self.dirty is not None:
+            self.dirty.add(first, n)
+
+    def close(self) -> None:
+        self.store.close()
