@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""What a QOM property takes: values from JSON, values from text, and QEMU's words when they are wrong.
+
+A property has a type name. The names that QEMU uses for scalars mean a range; the name of an enumeration means a list of
+words; `link<T>` takes the path of an object; anything else is a structure, judged by the object that has it.
+
+Two kinds of input reach a setter, and refuse with different words. *Typed* input (`qom-set`, `object-add`, JSON on the
+command line) wants a JSON value of the right kind; *text* input (`-object a=b`, `-machine a=b`) is read from a string.
+
+QEMU: qapi/qobject-input-visitor.c, qapi/qapi-visit-core.c, util/cutils.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Property type -> (bits, signed). `int` is QAPI's int64.
+INTEGERS: dict[str, tuple[int, bool]] = {
+    "int": (64, True),
+    "int8": (8, True),
+    "int16": (16, True),
+    "int32": (32, True),
+    "int64": (64, True),
+    "uint8": (8, False),
+    "uint16": (16, False),
+    "uint32": (32, False),
+    "uint64": (64, False),
+    "size": (64, False),
+}
+#: other spellings of the same in some properties
+ALIASES = {"uint64_t": "uint64", "uint32_t": "uint32", "uint16_t": "uint16", "uint8_t": "uint8", "str": "string"}
+
+#: Enumerations that properties of ours take -> their words in QAPI's order.
+ENUMS: dict[str, tuple[str, ...]] = {
+    "OnOffAuto": ("auto", "on", "off"),
+    "OnOffSplit": ("on", "off", "split"),
+    "HostMemPolicy": ("default", "preferred", "bind", "interleave"),
+    "QCryptoSecretFormat": ("raw", "base64"),
+    "MonitorQMPCloseAction": ("none", "stop", "shutdown"),
+}
+
+I64_MIN, I64_MAX, U64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
+
+
+def wrong_type(name: str, expected: str) -> QemuError:
+    return QemuError(f"Invalid parameter type for '{name}', expected: {expected}")
+
+
+def bad_enum(name: str, value: str) -> QemuError:
+    return QemuError(f"Parameter '{name}' does not accept value '{value}'")
+
+
+def scalar_type(type_name: str) -> str | None:
+    """The scalar that a property type is: "bool", "string", a key of INTEGERS; None for all others."""
+    type_name = ALIASES.get(type_name, type_name)
+    return type_name if type_name in INTEGERS or type_name in ("bool", "string") else None
+
+
+def default_of(type_name: str) -> Any:
+    """What a property of this type reads when nothing else is known; None when the type has no such value."""
+    scalar = scalar_type(type_name)
+    if scalar == "bool":
+        return False
+    if scalar == "string" or type_name.startswith("link<"):
+        return ""
+    return 0 if scalar is not None else None
+
+
+# --- typed input ------------------------------------------------------------------------------------------
+
+
+def check_typed(type_name: str, name: str, value: Any) -> Any:
+    """The value a setter stores for typed input; raises QemuError. Types that are no scalar or enumeration pass as they are."""
+    words = ENUMS.get(type_name)
+    if words is not None:
+        return check_enum(words, name, value)
+    scalar = scalar_type(type_name)
+    if scalar is None:
+        return value
+    if scalar == "bool":
+        if not isinstance(value, bool):
+            raise wrong_type(name, "boolean")
+        return value
+    if scalar == "string":
+        if not isinstance(value, str):
+            raise wrong_type(name, "string")
+        return value
+    return check_integer(scalar, name, value)
+
+
+def check_enum(words: tuple[str, ...], name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(name, "string")
+    if value not in words:
+        raise bad_enum(name, value)
+    return value
+
+
+def check_integer(scalar: str, name: str, value: Any) -> int:
+    """An integer of INTEGERS. Negative numbers reach unsigned 64-bit members by two's complement, as in QEMU."""
+    bits, signed = INTEGERS[scalar]
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if signed:
+        if not is_int or not I64_MIN <= value <= I64_MAX:
+            raise wrong_type(name, "integer")
+        if not -(1 << bits - 1) <= value < 1 << bits - 1:
+            raise QemuError(f"Parameter '{name}' expects int{bits}_t")
+        return int(value)
+    if not is_int or not I64_MIN <= value <= U64_MAX:
+        raise QemuError(f"Parameter '{name}' expects uint64")
+    value &= U64_MAX
+    if value >> bits:
+        raise QemuError(f"Parameter '{name}' expects uint{bits}_t")
+    return int(value)
+
+
+# --- text input -------------------------------------------------------------------------------------------
+
+
+def parse_text(type_name: str, name: str, text: str) -> Any:
+    """The value a setter stores for text input; raises QemuError."""
+    words = ENUMS.get(type_name)
+    if words is not None:
+        return check_enum(words, name, text)
+    scalar = scalar_type(type_name)
+    if scalar is None or scalar == "string":
+        return text
+    if scalar == "bool":
+        return parse_bool(name, text)
+    if scalar == "size":
+        return parse_size(name, text)
+    signed = INTEGERS[scalar][1]
+    number = _parse_number(text)
+    if signed:
+        if number is None or not I64_MIN <= number <= I64_MAX:
+            raise QemuError(f"Parameter '{name}' expects integer")
+    elif number is None or not -U64_MAX <= number <= U64_MAX:
+        raise QemuError(f"Parameter '{name}' expects integer")
+    return check_integer(scalar, name, number)
+
+
+def parse_bool(name: str, text: str) -> bool:
+    if text in ("on", "yes", "true", "y"):
+        return True
+    if text in ("off", "no", "false", "n"):
+        return False
+    raise QemuError(f"Parameter '{name}' expects 'on' or 'off'")
+
+
+def _parse_number(text: str) -> int | None:
+    """A number in C notation (0x hexadecimal, leading 0 octal), None for anything else."""
+    stripped = text.lstrip(" \t\n\v\f\r")
+    sign = -1 if stripped[:1] == "-" else 1
+    digits = stripped[1:] if stripped[:1] in ("-", "+") else stripped
+    base = 10
+    if digits[:2] in ("0x", "0X"):
+        base, digits = 16, digits[2:]
+    elif digits[:1] == "0" and len(digits) > 1:
+        base, digits = 8, digits[1:]
+    if not digits.isascii() or not digits.isalnum():
+        return None
+    try:
+        return sign * int(digits, base)
+    except ValueError:
+        return None
+
+
+#: suffix of a size -> its power of 1024
+_SIZE_SUFFIXES = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+
+
+def parse_size(name: str, text: str, default_suffix: str = "B") -> int:
+    """A size with an optional suffix (512, 64K, 1.5G, 0x100); raises QemuError in the words of `-m` and size properties."""
+    value = scan_size(text, default_suffix)
+    if value is None:
+        raise QemuError(f"Parameter '{name}' expects a size value representable as a 64-bit integer")
+    return value
+
+
+def scan_size(text: str, default_suffix: str = "B") -> int | None:
+    """As `parse_size`; None for what is no size or does not fit in 64 bits."""
+    body, power = text, _SIZE_SUFFIXES[default_suffix]
+    if body[:2] in ("0x", "0X"):
+        # Hexadecimal digits swallow B and E; only the other suffixes can follow.
+        if body[-1:].upper() in ("K", "M", "G", "T", "P"):
+            return None
+        number = _parse_number(body)
+        return None if number is None or number > U64_MAX else number << 10 * power if number << 10 * power <= U64_MAX else None
+    if body and body[-1].upper() in _SIZE_SUFFIXES:
+        power = _SIZE_SUFFIXES[body[-1].upper()]
+        body = body[:-1]
+    whole, dot, fraction = body.partition(".")
+    if not whole.isascii() or not whole.isdigit() or (fraction and not (fraction.isascii() and fraction.isdigit())):
+        return None
+    value = int(whole) << 10 * power
+    if dot and fraction:
+        if power == 0 and fraction.strip("0"):
+            return None
+        value += (int(fraction) << 10 * power) // 10 ** len(fraction)
+    return value if value <= U64_MAX else None
+

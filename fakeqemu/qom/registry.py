@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""Which class of ours an object of a QOM type is, and how recorded trees become objects.
+
+A type that stands here, or descends from one that does, is made as that class; the module is loaded when the first such
+object is made. All others are plain `Object`s: what a real QEMU reported of them, and nothing else.
+
+QEMU: type_init of each module, qom/object.c (type_table)
+"""
+
+from __future__ import annotations
+
+from sys import modules
+
+from fakeqemu.qom.object import Object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.system.machine import Machine
+
+    #: property name -> [type], [type, value] or, for a child, [type, record of the child]
+    Record = dict[str, list[Any]]
+
+#: QOM type -> module:class. The class is called with (vm, type name).
+CLASSES: dict[str, str] = {
+    "device": "fakeqemu.hw.core.stock:StockDevice",
+    "iothread": "fakeqemu.system.objects:IOThread",
+    "secret": "fakeqemu.system.objects:Secret",
+    "rng-builtin": "fakeqemu.system.objects:RngBuiltin",
+    "memory-backend-ram": "fakeqemu.system.hostmem:HostMemoryBackend",
+    "memory-backend-file": "fakeqemu.system.hostmem:MemoryBackendFile",
+    "memory-backend-memfd": "fakeqemu.system.hostmem:MemoryBackendMemfd",
+    "x86_64-cpu": "fakeqemu.system.cpus:X86CPU",
+}
+
+#: types that are plain objects: known here so that nothing is looked up for them
+_PLAIN = ("container", "memory-region", "irq")
+
+
+def object_class(vm: Machine, type_name: str) -> type[Object]:
+    """The class for objects of a QOM type: that of the nearest type above it that has one."""
+    at: str | None = type_name
+    while at is not None and at not in _PLAIN:
+        where = CLASSES.get(at)
+        if where is not None:
+            module, _, name = where.partition(":")
+            __import__(module)
+            cls: type[Object] = getattr(modules[module], name)
+            return cls
+        at = vm.profile.type_parent(at) if vm.profile.is_type(at) else None
+    return Object
+
+
+def new_object(vm: Machine, type_name: str) -> Object:
+    """A new object of a concrete type, outside the tree."""
+    return object_class(vm, type_name)(vm, type_name)
+
+
+def child_from_record(vm: Machine, entry: list[Any]) -> Object:
+    """The object that a record's `child<T>` entry tells of."""
+    child = new_object(vm, entry[0][len("child<") : -1])
+    child.attach_record(entry[1])
+    return child
+
+
+def load_board_tree(vm: Machine) -> None:
+    """Attach the profile's tree of this board to the root; those containers that only we know stay as they are."""
+    board = vm.board
+    assert board is not None
+    record = board.tree_record()
+    vm.qom.root.attach_record(record)
