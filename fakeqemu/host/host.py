@@ -9,7 +9,7 @@ QEMU: the operating system, util/qemu-sockets.c
 
 from __future__ import annotations
 
-from fakeqemu.host.sync import Event, Future, Lock, Task
+from fakeqemu.host.sync import Event, Future, Lock, Task, run_sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Host:
     async def connect(self, address: SocketAddress, *, name: str = "") -> Channel:
         """Connect to a QAPI SocketAddress; raises QemuError in QEMU's words."""
         raise NotImplementedError
+
+    def connect_now(self, address: SocketAddress, *, name: str = "") -> Channel:
+        """As connect, holding everything else up meanwhile, as start-up and chardev-add do."""
+        channel: Channel = run_sync(self.connect(address, name=name))
+        return channel
 
     def listen(
         self, address: SocketAddress, on_channel: Callable[[Channel], None], *, backlog: int = 1, name: str = ""
