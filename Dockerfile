@@ -15,8 +15,8 @@ RUN python -m venv /opt/fakeqemu \
 
 FROM python:3.13-slim
 COPY --from=build /opt/fakeqemu /opt/fakeqemu
-RUN useradd --system --create-home --home-dir /var/lib/fakeqemu --shell /usr/sbin/nologin fakeqemu
-USER fakeqemu
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/fakeqemu --shell /usr/sbin/nologin fakeqemu
+USER 10001:10001
 WORKDIR /var/lib/fakeqemu
 ENV PATH=/opt/fakeqemu/bin:$PATH \
     FAKEQEMU_HEALTH_QMP=unix:/var/lib/fakeqemu/health.sock

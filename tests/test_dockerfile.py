@@ -36,7 +36,7 @@ def test_the_linter_is_content() -> None:
 def test_it_runs_the_emulator_as_somebody_without_rights() -> None:
     words = [word for word, _ in INSTRUCTIONS]
     assert words.index("USER") < words.index("ENTRYPOINT")
-    assert values("USER") == ["fakeqemu"]
+    assert values("USER") == ["10001:10001"]
     assert json.loads(values("ENTRYPOINT")[0]) == ["fakeqemu-system-x86_64"]
     assert values("HEALTHCHECK")
 
