@@ -195,8 +195,15 @@ class SaveRegistry:
         self.blockers: list[Blocker] = []
         #: whether a migration or snapshot runs; set by the migration
         self.busy: Callable[[], bool] | None = None
-        #: told (event,) at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)
+        #: told (event,) by `notify` at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)
         self.notifiers = NotifierList()
+
+    async def notify(self, event: str) -> None:
+        """Tell `notifiers`, one after the other; a call-back may return something to wait for (a device changing state)."""
+        for callback in self.notifiers:
+            waits = callback(event)
+            if waits is not None:
+                await waits
 
     # --- entries --------------------------------------------------------------------------------------
 
