@@ -23,8 +23,17 @@ class Shell:
         self.path = directory / "shell.sock"
         self.emulator = pexpect.spawn(
             str(BINARIES / "fakeqemu-system-x86_64"),
-            ["-machine", machine, "-m", "8", "-nodefaults", "-display", "none"]
-            + ["-qmp", f"unix:{self.path},server=on,wait=on"],
+            [
+                "-machine",
+                machine,
+                "-m",
+                "8",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-qmp",
+                f"unix:{self.path},server=on,wait=on",
+            ],
             encoding="utf-8",
             timeout=TIMEOUT_S,
         )
