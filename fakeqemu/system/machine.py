@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fakeqemu.host.host import Host
     from fakeqemu.host.sync import Task
     from fakeqemu.migration.register import SaveRegistry
+    from fakeqemu.hw.vfio.device import VFIODevices
+    from fakeqemu.hw.vfio.hostmodel import HostModel
     from fakeqemu.migration.state import Migration
     from fakeqemu.monitor.dispatch import Dispatcher
     from fakeqemu.qapi.compat import Compat
@@ -46,6 +48,8 @@ PARTS = {
     "guest": "fakeqemu.system.guest:Guest",
     "savevm": "fakeqemu.migration.register:SaveRegistry",
     "migration": "fakeqemu.migration.state:Migration",
+    "hardware": "fakeqemu.hw.vfio.hostmodel:host_model",
+    "vfio": "fakeqemu.hw.vfio.device:VFIODevices",
 }
 
 
@@ -90,6 +94,8 @@ class Machine:
         guest: Guest
         savevm: SaveRegistry
         migration: Migration
+        hardware: HostModel
+        vfio: VFIODevices
     else:
 
         def __getattr__(self, name: str) -> Any:
