@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
-
     from fakeqemu.system.machine import Machine
 
 # Priorities of entries, low to high.

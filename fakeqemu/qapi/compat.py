@@ -102,6 +102,50 @@ class Compat:
 
 # By subject, in the order of the alphabet: add yours where it belongs.
 ROWS: tuple[CompatRow, ...] = (
+    # --- json ---
+    CompatRow(
+        "json_errors_at_once",
+        "The JSON parser fails at the first token that does not fit, not when braces and brackets balance.",
+        (((), False), ((11, 1), True)),
+        "Broken input is answered at once, with line and column, and the rest of the message is dropped silently.",
+    ),
+    # --- machine ---
+    CompatRow(
+        "cpus_fast_qom_type",
+        "query-cpus-fast says which QOM type a CPU is.",
+        (((), False), ((10, 1, 0), True)),
+        "The member `qom-type` is there.",
+    ),
+    CompatRow(
+        "machine_deprecation_warned",
+        "Starting a deprecated versioned machine type prints a warning.",
+        (((), False), ((9, 0, 0), True)),
+        "A line on stderr when a machine type of an old release is chosen.",
+    ),
+    CompatRow(
+        "machine_error_names_type",
+        "The error about an unknown machine type repeats its name.",
+        (((), False), ((9, 0, 0), True)),
+        '`unsupported machine type: "NAME"`, before only `unsupported machine type`.',
+    ),
+    CompatRow(
+        "smp_levels",
+        "Levels of the CPU topology besides sockets, cores and threads.",
+        (((), "dies clusters"), ((8, 2, 0), "drawers books dies clusters"), ((9, 0, 0), "drawers books dies clusters modules")),
+        "`-smp` takes them and the machine property `smp` shows them.",
+    ),
+    CompatRow(
+        "smp_unsupported_text",
+        "The words for a topology level that a machine lacks.",
+        (((), "not supported"), ((9, 0, 0), "> 1 not supported")),
+        "`dies not supported by ...` became `dies > 1 not supported by ...`.",
+    ),
+    CompatRow(
+        "smp_zero_refused",
+        "A zero in `-smp` is an error.",
+        (((), False), ((9, 0, 0), True)),
+        "Before, a warning and a guess.",
+    ),
     # --- memory ---
     CompatRow(
         "memory_load_transaction",
@@ -115,6 +159,136 @@ ROWS: tuple[CompatRow, ...] = (
         (((), "stale"),),
         "`stale` reads through the last rendered topology; `force` renders the pending one first, at its cost.",
         ("stale", "strict", "force", "rcu"),
+    ),
+    # --- migration ---
+    CompatRow(
+        "migration_capabilities_when_listening",
+        "Multifd and postcopy-preempt cannot be set once the destination listens.",
+        (((), False), ((8, 0), True)),
+        "`Multifd must be set before incoming starts`.",
+    ),
+    CompatRow(
+        "migration_continue_to_device_state",
+        "A plain precopy passes through the status `device`.",
+        (((), False), ((9, 0), True)),
+        "A MIGRATION event `device` after STOP; before, only with pause-before-switchover.",
+    ),
+    CompatRow(
+        "migration_error_chain",
+        "The error-desc of a failed load says what went wrong.",
+        (((), False), ((11, 0), True)),
+        "`load of migration failed: Invalid argument: Unknown section ...`; before, only the errno's text, the rest on stderr.",
+    ),
+    CompatRow(
+        "migration_exit_on_error",
+        "A failed load can leave the process alive (exit-on-error=false), and its error-desc is kept.",
+        (((), False), ((9, 1), True)),
+        "7.2 always exits.",
+    ),
+    CompatRow(
+        "migration_expected_downtime_exact",
+        "The expected downtime is worked out at each exact look at what is left.",
+        (((), False), ((11, 0), True)),
+        "9223372036854775807 while no bandwidth is known and nothing is left; before, the downtime limit until pages got dirty.",
+    ),
+    CompatRow(
+        "migration_failing_state",
+        "The status `failing` comes before `failed`.",
+        (((), False), ((11, 0), True)),
+        "MIGRATION events failing, failed; RESUME between them where the guest had been stopped, before: after failed.",
+    ),
+    CompatRow(
+        "migration_fd_file_refused",
+        "`fd:` takes only sockets and pipes.",
+        (((), False), ((10, 1), True)),
+        "`fd: migration to a file is not supported. Use file: instead.`",
+    ),
+    CompatRow(
+        "migration_final_sync_counted",
+        "The look at the dirty bitmap after the guest has stopped is a pass of its own.",
+        (((), True), ((11, 0), False)),
+        "One more MIGRATION_PASS after STOP, one more in dirty-sync-count.",
+    ),
+    CompatRow(
+        "migration_first_pass_event",
+        "The first look at the dirty bitmap, in setup, is announced.",
+        (((), True), ((11, 0), False)),
+        "MIGRATION_PASS 1 between setup and active.",
+    ),
+    CompatRow(
+        "migration_globalstate_suspended",
+        "The section globalstate says whether the guest was suspended.",
+        (((), False), ((9, 0), True)),
+        "The run state is 32 bytes and two flags instead of 100 bytes.",
+    ),
+    CompatRow(
+        "migration_incoming_setup_first",
+        "A destination enters `setup` before it looks at the address, and leaves it when that is bad.",
+        (((), True), ((8, 2), False)),
+        "An event MIGRATION setup even for `nosuch:`; another try is possible after a failed bind.",
+    ),
+    CompatRow(
+        "migration_incoming_setup_status",
+        "query-migrate of a destination that listens has a status.",
+        (((), False), ((8, 2), True)),
+        "`status: setup` beside socket-address.",
+    ),
+    CompatRow(
+        "migration_multifd_postcopy",
+        "Multifd and postcopy-ram may be on together.",
+        (((), True), ((8, 0), False), ((10, 1), True)),
+        "`Postcopy is not yet compatible with multifd` where not.",
+    ),
+    CompatRow(
+        "migration_option_words",
+        "How a parameter out of range is refused.",
+        (((), "parameter"), ((10, 2), "option")),
+        "`Parameter 'downtime_limit' expects ...` or `Option downtime-limit expects ...`.",
+        ("parameter", "option"),
+    ),
+    CompatRow(
+        "migration_peek_magic",
+        "The destination looks at the first bytes of a connection before it takes it for the main one.",
+        (((), False), ((10, 1), True)),
+        "`unknown channel magic: N` on stderr, setup then failed without error-desc; before: active, failed.",
+    ),
+    CompatRow(
+        "migration_pending_equal",
+        "The threshold itself is low enough for an exact look at what is left.",
+        (((), False), ((11, 0), True)),
+        "A migration shorter than the first window still makes a second pass: MIGRATION_PASS 2 before STOP.",
+    ),
+    CompatRow(
+        "migration_return_path_errors",
+        "Errors of the return path become error-desc.",
+        (((), False), ((8, 2), True)),
+        "Before, they are only printed on stderr, with `RP: ` in front.",
+    ),
+    CompatRow(
+        "migration_switchover_start",
+        "The source says with a command of its own that the last phase begins.",
+        (((), False), ((10, 0), True)),
+        "SWITCHOVER_START in the stream.",
+    ),
+    CompatRow(
+        "migration_transferred_all",
+        "ram.transferred counts all bytes of the main channel.",
+        (((), False), ((8, 1), True)),
+        "Before, only those of page records: precopy, downtime, postcopy and multifd bytes.",
+    ),
+    CompatRow(
+        "migration_uri_words",
+        "How an address of no known kind is refused, and when.",
+        (((), "late"), ((8, 2), "early")),
+        "`Parameter 'uri' expects a valid migration protocol` with status failed, or `unknown migration protocol: X` with no "
+        "change of status.",
+        ("late", "early"),
+    ),
+    CompatRow(
+        "migration_vmdesc_configuration",
+        "The description at the end of a stream includes the configuration section.",
+        (((), False), ((8, 1), True)),
+        "`configuration` in the JSON text.",
     ),
     # --- vfio ---
     CompatRow(

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""QEMUFile: the bytes of a migration, written plainly and read with `await`.
+
+Writing collects; `await flush()` sends. Reading takes from what has arrived and waits only when that is not enough, so
+the same loader runs over a socket, over a file, and by `run_sync` over bytes:
+
+    run_sync(device.load_state(QEMUFile.over(data), 1))
+
+Integers are big endian. A string is its length in one byte and the text, without terminator ("counted").
+
+QEMU: migration/qemu-file.c
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from struct import Struct
+
+from fakeqemu.error import QemuError, StreamError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fakeqemu.host.channel import Channel
+
+_BE16 = Struct(">H")
+_BE32 = Struct(">I")
+_BE64 = Struct(">Q")
+
+#: what one read asks for
+READ_SIZE = 1 << 18
+#: buffers of this size travel as they are, smaller ones are copied together
+_NO_COPY_SIZE = 2048
+#: how many buffers one system call takes
+_MAX_BUFFERS = 64
+
+#: what error texts call the channel
+SOCKET = "socket"
+COMMAND = "command"
+FILE = "file"
+
+
+class EndOfStream(StreamError):
+    """The stream ended, or broke, before what was to be read. `reason` is what the channel said."""
+
+    def __init__(self, reason: str = "Channel error: Input/output error", error_number: int = errno.EIO) -> None:
+        super().__init__(reason, error_number)
+        self.reason = reason
+
+
+class QEMUFile:
+    """One direction or both of a migration channel; without a channel, bytes in memory."""
+
+    __slots__ = (
+        "_in", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "flushed", "kind", "limiter", "read_total",
+        "write_error",
+    )  # fmt: skip
+
+    def __init__(self, channel: Channel | None = None, kind: str = SOCKET) -> None:
+        """`kind` is how QEMU's error texts call the channel: socket, command or file."""
+        self.channel = channel
+        self.kind = kind
+        self._in = b""
+        self._pos = 0
+        self._small = bytearray()
+        self._iov: list[bytes | bytearray | memoryview] = []
+        self._iov_size = 0
+        #: bytes that were handed to the channel
+        self.flushed = 0
+        #: bytes that came from the channel
+        self.read_total = 0
+        #: the first error of a write, raised again by every later one
+        self.write_error: QemuError | None = None
+        #: set once the end was seen while reading
+        self.end: EndOfStream | None = None
+        #: awaited by `rate_limit`; set by the migration that owns the file
+        self.limiter: Callable[[], Awaitable[None]] | None = None
+
+    @staticmethod
+    def over(data: bytes) -> QEMUFile:
+        """A file to read `data` from."""
+        f = QEMUFile()
+        f._in = bytes(data)
+        return f
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    @property
+    def bytes_transferred(self) -> int:
+        """All bytes put so far, sent or not."""
+        return self.flushed + self._iov_size + len(self._small)
+
+    def put_byte(self, value: int) -> None:
+        self._small.append(value)
+
+    def put_be16(self, value: int) -> None:
+        self._small += _BE16.pack(value)
+
+    def put_be32(self, value: int) -> None:
+        self._small += _BE32.pack(value)
+
+    def put_be64(self, value: int) -> None:
+        self._small += _BE64.pack(value)
+
+    def put_buffer(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes; a large buffer is not copied and must stay as it is until the next flush."""
+        if len(data) < _NO_COPY_SIZE:
+            self._small += data
+            return
+        self._close_small()
+        self._iov.append(data)
+        self._iov_size += len(data)
+
+    def put_counted_string(self, text: str) -> None:
+        data = text.encode()
+        assert len(data) < 256, "a counted string has at most 255 bytes"
+        self._small.append(len(data))
+        self._small += data
+
+    def _close_small(self) -> None:
+        if self._small:
+            self._iov.append(self._small)
+            self._iov_size += len(self._small)
+            self._small = bytearray()
+
+    def getvalue(self) -> bytes:
+        """What was put and not flushed: the whole, for a file without channel."""
+        self._close_small()
+        return b"".join(self._iov)
+
+    async def flush(self) -> None:
+        """Send what was put; raises QemuError in QEMU's words when the channel does not take it."""
+        if self.write_error is not None:
+            raise self.write_error
+        if self.channel is None:
+            return
+        self._close_small()
+        iov, self._iov = self._iov, []
+        self._iov_size = 0
+        for at in range(0, len(iov), _MAX_BUFFERS):
+            part = iov[at : at + _MAX_BUFFERS]
+            try:
+                await self.channel.write(*part)
+            except OSError as err:
+                self.write_error = QemuError(f"Unable to write to {self.kind}: {strerror(err.errno)}")
+                raise self.write_error from None
+            self.flushed += sum(map(len, part))
+
+    async def rate_limit(self) -> None:
+        """Wait until more may be sent. For handlers that send much in one go."""
+        if self.limiter is not None:
+            await self.limiter()
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    @property
+    def available(self) -> int:
+        """Bytes that can be read without waiting."""
+        return len(self._in) - self._pos
+
+    async def fill(self, size: int) -> None:
+        """Wait until `size` bytes are there; raises EndOfStream when they never will be."""
+        while len(self._in) - self._pos < size:
+            await self._read_more(size)
+
+    async def _read_more(self, size: int) -> None:
+        if self.end is not None:
+            raise self.end
+        chunk = b""
+        if self.channel is not None:
+            try:
+                chunk = await self.channel.read(max(READ_SIZE, size - self.available))
+            except OSError as err:
+                self.end = EndOfStream(f"Unable to read from {self.kind}: {strerror(err.errno)}")
+                raise self.end from None
+        if not chunk:
+            self.end = EndOfStream()
+            raise self.end
+        self.read_total += len(chunk)
+        self._in = self._in[self._pos :] + chunk if self._pos < len(self._in) else chunk
+        self._pos = 0
+
+    def buffered(self) -> tuple[bytes, int]:
+        """What has arrived, and the position in it. For loaders of many small records; then `skip`."""
+        return self._in, self._pos
+
+    def skip(self, size: int) -> None:
+        """Take `size` bytes that are available without looking at them."""
+        self._pos += size
+
+    async def get_byte(self) -> int:
+        if self._pos >= len(self._in):
+            await self.fill(1)
+        self._pos += 1
+        return self._in[self._pos - 1]
+
+    async def peek_byte(self) -> int:
+        """The next byte, left where it is; raises EndOfStream when there is none."""
+        if self._pos >= len(self._in):
+            await self.fill(1)
+        return self._in[self._pos]
+
+    async def peek(self, size: int) -> bytes:
+        """Up to `size` bytes, left where they are; fewer only at the end."""
+        try:
+            await self.fill(size)
+        except EndOfStream:
+            self.end = self.end if self.channel is not None else None
+        return self._in[self._pos : self._pos + size]
+
+    async def get_be16(self) -> int:
+        await self.fill(2)
+        self._pos += 2
+        return int.from_bytes(self._in[self._pos - 2 : self._pos], "big")
+
+    async def get_be32(self) -> int:
+        await self.fill(4)
+        self._pos += 4
+        return int.from_bytes(self._in[self._pos - 4 : self._pos], "big")
+
+    async def get_be64(self) -> int:
+        await self.fill(8)
+        self._pos += 8
+        return int.from_bytes(self._in[self._pos - 8 : self._pos], "big")
+
+    async def get_buffer(self, size: int) -> bytes:
+        """Exactly `size` bytes; the caller has checked that the size is sane."""
+        await self.fill(size)
+        self._pos += size
+        return self._in[self._pos - size : self._pos]
+
+    async def get_counted_string(self) -> str:
+        """A counted string; bytes that are no text are kept readable."""
+        return (await self.get_buffer(await self.get_byte())).decode("utf-8", "backslashreplace")
+
+    async def drop(self, size: int) -> None:
+        """Take `size` bytes and forget them; however many, memory is not."""
+        while size:
+            if not self.available:
+                await self.fill(1)
+            step = min(size, self.available)
+            self._pos += step
+            size -= step
+
+    # --- both -----------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """Break the conversation: those who wait in it go on with an error."""
+        if self.channel is not None:
+            self.channel.shutdown()
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+
+
+def strerror(error_number: int | None) -> str:
+    """The text of an errno."""
+    return os.strerror(error_number if error_number is not None else errno.EIO)
