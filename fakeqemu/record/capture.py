@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.qapi.profile import VersionProfile
-from fakeqemu.record import capture_qom, capture_queries, capture_schema
+from fakeqemu.record import capture_help, capture_qom, capture_queries, capture_schema
 from fakeqemu.record.capture_tables import ProfileWriter
 from fakeqemu.record.capture_vm import ACCEL, PROGRAM, CaptureVm, Emulator
 
@@ -122,9 +122,24 @@ def _variants(emulator: Emulator, writer: ProfileWriter) -> None:
     writer.table("hmp", hmp)
 
 
+def _help(emulator: Emulator, writer: ProfileWriter) -> None:
+    _note(writer, "help", NONE)
+    writer.manifest["command-lines"]["help-of-options"] = " ".join(["OPTION help", *capture_help.QUIET])
+    profile = _written(writer)
+    types = {name: profile.get("types", name) for name in profile.keys("types")}
+    machines = [name.removeprefix("alias:") for name in profile.keys("machines")]
+    with CaptureVm(emulator, NONE) as vm:
+        texts = capture_help.capture_help(emulator, vm, types, machines)
+        writer.table("help", texts)
+        described = vm("query-command-line-options")
+        writer.table("options", capture_help.capture_options(emulator, texts["-help"]["stdout"], described))
+        writer.table("trace-events", capture_help.capture_trace_events(vm))
+
+
 STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "interface": _interface,
     "types": _types,
     "machines": _machines,
     "variants": _variants,
+    "help": _help,
 }

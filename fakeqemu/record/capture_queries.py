@@ -22,7 +22,7 @@ VARIANTS: dict[str, list[str]] = {
 # Big, the same everywhere, and tables of their own.
 ELSEWHERE = ("query-commands", "query-qmp-schema")
 # The same on every machine: asked once.
-ONCE = ("query-command-line-options", "query-machines", "query-events", "query-cpu-definitions", "query-target",
+ONCE = ("query-command-line-options", "query-machines", "query-events", "query-target",
         "query-display-options", "query-audiodevs", "query-chardev-backends", "query-tpm-models", "query-tpm-types")
 # Queries that are no questions of a client or need something set up first; an answer would be of no use.
 NOT_ASKED = ("query-cpu-model-comparison", "query-cpu-model-baseline", "query-cpu-model-expansion")
