@@ -102,6 +102,13 @@ class Compat:
 
 # By subject, in the order of the alphabet: add yours where it belongs.
 ROWS: tuple[CompatRow, ...] = (
+    # --- events ---
+    CompatRow(
+        "event_block_io_error_limited",
+        "BLOCK_IO_ERROR is limited to one a second for each device.",
+        (((), False), ((10, 0), True)),
+        "A guest whose disk fails cannot flood the monitor.",
+    ),
     # --- json ---
     CompatRow(
         "json_errors_at_once",

@@ -111,6 +111,11 @@ def encode_pretty(value: Any, indent: int = 0) -> str:
     return "[" + ",".join(parts) + "\n" + "    " * indent + "]"
 
 
+def dumps(value: Any) -> bytes:
+    """The compact form as bytes."""
+    return encode(value).encode()
+
+
 def encode_line(value: Any, pretty: bool = False) -> bytes:
     """A message as it stands on the wire."""
     if pretty:

@@ -46,6 +46,10 @@ class InputVisitor:
         """The arguments of a command, or any object at the root, checked."""
         return self._object(type_, value)
 
+    def visit(self, type_: Any, value: Any) -> Any:
+        """A value of any type, checked."""
+        return self._value(type_, "int64", value)
+
     # --- names for texts ------------------------------------------------------------------------------
 
     @property
