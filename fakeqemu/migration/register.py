@@ -95,6 +95,10 @@ class SaveVMHandlers:
         """Whether the entry takes part in this migration beyond its START section."""
         return True
 
+    def is_active_iterate(self) -> bool:
+        """Whether the entry writes PART sections now; it takes part in all else."""
+        return True
+
     def state_pending_estimate(self) -> Pending:
         """What is left, without asking anybody."""
         return Pending()
@@ -185,7 +189,9 @@ class Blocker:
 class SaveRegistry:
     """The entries and blockers of one machine (`vm.savevm`)."""
 
-    __slots__ = ("_vm", "blockers", "busy", "entries", "notifiers")
+    __slots__ = (
+        "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "notifiers", "report_stream_error",
+    )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
@@ -196,6 +202,17 @@ class SaveRegistry:
         self.busy: Callable[[], bool] | None = None
         #: told (event,) by `notify` at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)
         self.notifiers = NotifierList()
+        # What devices may ask of the migration, which puts its own answers here when it is made.
+        #: whether a capability is on
+        self.capability: Callable[[str], bool] = _no_capability
+        #: (destination) one device has got its initial data; raises StreamError
+        self.approve_switchover: Callable[[], Awaitable[None]] | None = None
+        #: takes an error met outside of the stream's own code (in a run state handler): it belongs to the outgoing
+        #: stream if there is one (the first error stays), else to the log
+        self.report_stream_error: Callable[[QemuError], None] = self._log_error
+
+    def _log_error(self, error: QemuError) -> None:
+        self._vm.error_report(error.desc)
 
     async def notify(self, event: str) -> None:
         """Tell `notifiers`, one after the other; a call-back may return something to wait for (a device changing state)."""
@@ -299,3 +316,7 @@ class SaveRegistry:
         for blocker in reversed(self.blockers):
             if mode in blocker.modes:
                 raise QemuError(blocker.text)
+
+
+def _no_capability(name: str) -> bool:  # noqa: ARG001
+    return False
