@@ -95,6 +95,10 @@ class Listener:
         """Where it listens: the bound address, port filled in."""
         raise NotImplementedError
 
+    def accept_blocking(self) -> None:
+        """Take one client now, holding everything else up until there is one."""
+        raise NotImplementedError
+
     def pause(self) -> None:
         """Leave further connections in the backlog."""
         raise NotImplementedError

@@ -111,6 +111,10 @@ class Host:
         """Run a program with its stdin and stdout as the channel's two directions; raises OSError."""
         raise NotImplementedError
 
+    def stdio(self) -> Channel:
+        """Stdin and stdout as one channel."""
+        raise NotImplementedError
+
     def thread(self, name: str) -> HostThread:
         """A visible, idle thread (real in an emulator process)."""
         raise NotImplementedError

@@ -23,7 +23,7 @@ _ENOTSUP = 95
 class FileChannel(StreamChannel):
     """A file, pipe or terminal: one descriptor for each direction, or the same for both, or none (-1)."""
 
-    __slots__ = ("can_read", "can_write", "is_seekable", "pid")
+    __slots__ = ("_was_blocking", "can_read", "can_write", "is_seekable", "pid")
 
     def __init__(self, host: ProcessHost, rfd: int, wfd: int, name: str = "") -> None:
         super().__init__(host, rfd, wfd, name)
@@ -32,9 +32,13 @@ class FileChannel(StreamChannel):
         self.is_seekable = S_ISREG(os.fstat(rfd if rfd >= 0 else wfd).st_mode)
         #: the program behind the two pipes, 0 for none
         self.pid = 0
+        # Others may share what we were given, so they get it back as it was.
+        self._was_blocking: list[int] = []
         if not self.is_seekable:
             for fd in {rfd, wfd} - {-1}:
-                os.set_blocking(fd, False)
+                if os.get_blocking(fd):
+                    os.set_blocking(fd, False)
+                    self._was_blocking.append(fd)
 
     def fileno(self) -> int:
         return self._rfd if self._rfd >= 0 else self._wfd
@@ -84,6 +88,9 @@ class FileChannel(StreamChannel):
             self._wfd = -1
 
     def _release(self) -> None:
+        for fd in self._was_blocking:
+            if fd in (self._rfd, self._wfd):
+                os.set_blocking(fd, True)
         for fd in {self._rfd, self._wfd} - {-1}:
             os.close(fd)
         if self.pid:

@@ -117,6 +117,9 @@ class ProcessHost(Host):
     def spawn(self, argv: list[str], *, name: str = "") -> Channel:
         return file.spawn(self, argv, name)
 
+    def stdio(self) -> Channel:
+        return file.FileChannel(self, os.dup(0), os.dup(1), "stdio")
+
     def reap(self, pid: int) -> None:
         """Let a program end: it has lost its pipes and gets SIGTERM if it is still there; its status is collected."""
         try:

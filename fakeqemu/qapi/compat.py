@@ -102,6 +102,19 @@ class Compat:
 
 # By subject, in the order of the alphabet: add yours where it belongs.
 ROWS: tuple[CompatRow, ...] = (
+    # --- chardev ---
+    CompatRow(
+        "chardev_client_names_peer",
+        "A connected UNIX client is shown with the path that it connected to.",
+        (((), False), ((10, 0), True)),
+        "query-chardev says `unix:/path`, before `unix:`.",
+    ),
+    CompatRow(
+        "chardev_in_use_names_chardev",
+        "The error about a chardev that has a front end already speaks of a chardev.",
+        (((), False), ((10, 0), True)),
+        "`chardev 'ID' is already in use`, before `Device 'ID' is in use`.",
+    ),
     # --- events ---
     CompatRow(
         "event_block_io_error_limited",

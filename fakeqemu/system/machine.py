@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.fds import FdStore
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
+    from fakeqemu.system.yank import YankRegistry
 
 #: Parts of a machine -> the class that is called with the machine when somebody first asks for the part: what a machine
 #: never uses is never loaded.
@@ -48,6 +49,7 @@ PARTS = {
     "guest": "fakeqemu.system.guest:Guest",
     "savevm": "fakeqemu.migration.register:SaveRegistry",
     "migration": "fakeqemu.migration.state:Migration",
+    "yank": "fakeqemu.system.yank:YankRegistry",
     "hardware": "fakeqemu.hw.vfio.hostmodel:host_model",
     "vfio": "fakeqemu.hw.vfio.device:VFIODevices",
 }
@@ -96,6 +98,7 @@ class Machine:
         migration: Migration
         hardware: HostModel
         vfio: VFIODevices
+        yank: YankRegistry
     else:
 
         def __getattr__(self, name: str) -> Any:
