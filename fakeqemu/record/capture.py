@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.qapi.profile import VersionProfile
-from fakeqemu.record import capture_help, capture_qom, capture_queries, capture_schema
+from fakeqemu.record import capture_help, capture_qom, capture_queries, capture_realize, capture_schema
 from fakeqemu.record.capture_tables import ProfileWriter
 from fakeqemu.record.capture_vm import ACCEL, PROGRAM, CaptureVm, Emulator
 
@@ -136,10 +136,21 @@ def _help(emulator: Emulator, writer: ProfileWriter) -> None:
         writer.table("trace-events", capture_help.capture_trace_events(vm))
 
 
+def _realize(emulator: Emulator, writer: ProfileWriter) -> None:
+    for machine, args in capture_realize.MACHINES.items():
+        _note(writer, f"realize-{machine}", args)
+    profile = _written(writer)
+    types = {name: profile.get("types", name) for name in profile.keys("types")}
+    writer.table("realize", capture_realize.capture_realize(emulator, types))
+    with CaptureVm(emulator, NONE) as vm:
+        writer.table("objects", capture_realize.capture_objects(vm, types))
+
+
 STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "interface": _interface,
     "types": _types,
     "machines": _machines,
     "variants": _variants,
     "help": _help,
+    "realize": _realize,
 }

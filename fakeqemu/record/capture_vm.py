@@ -28,7 +28,14 @@ ANSWER_LIMIT_S = 30.0
 
 
 class Died(Exception):
-    """The emulator ended or stopped to answer; the text is what it left on stderr."""
+    """The emulator ended or stopped to answer; the text is what it left on stderr.
+
+    `status` is how it ended, negative for a signal; None when it hung.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Emulator:
@@ -103,10 +110,12 @@ class Emulator:
 class CaptureVm:
     """One process of the emulator and one QMP connection to it; started again after it died."""
 
-    def __init__(self, emulator: Emulator, args: list[str], answer_limit_s: float = ANSWER_LIMIT_S) -> None:
+    def __init__(self, emulator: Emulator, args: list[str], answer_limit_s: float = ANSWER_LIMIT_S,
+                 start_limit_s: float = START_LIMIT_S) -> None:
         self.emulator = emulator
         self.args = args
         self.answer_limit_s = answer_limit_s
+        self.start_limit_s = start_limit_s
         self.deaths = 0
         self.events: list[dict[str, Any]] = []
         self.greeting: dict[str, Any] = {}
@@ -169,7 +178,7 @@ class CaptureVm:
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError:
-            raise Died(self.last_words()) from None
+            raise self._ended() from None
 
     def reply(self) -> dict[str, Any]:
         return self._reply_line()[1]
@@ -200,7 +209,7 @@ class CaptureVm:
         while True:
             line = self._read_line(end)
             if line is None:
-                raise Died(f"no answer within {self.answer_limit_s:g} s")
+                raise Died(self.last_words())
             message = json.loads(line)
             if "event" not in message:
                 return line, message
@@ -216,7 +225,7 @@ class CaptureVm:
             except OSError:
                 data = b""
             if not data:
-                raise Died(self.last_words())
+                raise self._ended()
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.rstrip(b"\r")
@@ -233,7 +242,7 @@ class CaptureVm:
                 [*self.emulator.command, *self.args, "-display", "none", "-qmp", f"unix:{path},server=on,wait=off"],
                 stdin=subprocess.DEVNULL, stdout=err, stderr=err, cwd=self.emulator.folder,
                 env=self.emulator.environment, start_new_session=True)
-        end = time.monotonic() + START_LIMIT_S
+        end = time.monotonic() + self.start_limit_s
         while True:
             self._socket = socket.socket(socket.AF_UNIX)
             try:
@@ -241,16 +250,20 @@ class CaptureVm:
                 break
             except OSError:
                 self._socket.close()
-                if time.monotonic() > end or self.process.poll() is not None:
+                status = self.process.poll()
+                if time.monotonic() > end or status is not None:
                     self.stop()
-                    raise Died(self.last_words()) from None
+                    raise Died(self.last_words(), status) from None
                 time.sleep(0.005)
-        greeting = self._read_line(end)
-        if greeting is None:
+        try:
+            greeting = self._read_line(end)
+            if greeting is None:
+                raise Died(self.last_words())
+            self.greeting = json.loads(greeting)
+            self.message("qmp_capabilities")
+        except Died:
             self.stop()
-            raise Died("no greeting")
-        self.greeting = json.loads(greeting)
-        self.message("qmp_capabilities")
+            raise
 
     def restart(self) -> None:
         self.stop()
@@ -266,6 +279,14 @@ class CaptureVm:
             except ProcessLookupError:
                 pass
         self.process.wait()
+
+    def _ended(self) -> Died:
+        """The connection is gone, so the process is ending: what to raise."""
+        try:
+            status = self.process.wait(self.answer_limit_s)
+        except subprocess.TimeoutExpired:
+            return Died(self.last_words())
+        return Died(self.last_words(), status)
 
     def last_words(self) -> str:
         """What the emulator wrote on stderr, scrubbed."""
