@@ -129,6 +129,19 @@ ROWS: tuple[CompatRow, ...] = (
         (((), False), ((11, 1), True)),
         "Broken input is answered at once, with line and column, and the rest of the message is dropped silently.",
     ),
+    # --- descriptors ---
+    CompatRow(
+        "fdset_cleaned_when_running",
+        "A descriptor taken out of a set is closed only when the guest runs.",
+        (((), True), ((9, 1, 0), False)),
+        "`query-fdsets` of a stopped machine goes on showing what `remove-fd` removed.",
+    ),
+    CompatRow(
+        "fdset_dropped_with_monitor",
+        "Sets that nobody uses go away when the last QMP client of a running machine hangs up.",
+        (((), True), ((9, 1, 0), False)),
+        "A client that comes back does not find its sets.",
+    ),
     # --- machine ---
     CompatRow(
         "cpus_fast_qom_type",
@@ -186,6 +199,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Multifd and postcopy-preempt cannot be set once the destination listens.",
         (((), False), ((8, 0), True)),
         "`Multifd must be set before incoming starts`.",
+    ),
+    CompatRow(
+        "migration_colo_return_path",
+        "The capability x-colo needs return-path.",
+        (((), False), ((11, 0), True)),
+        "`Capability 'x-colo' requires capability 'return-path'`.",
     ),
     CompatRow(
         "migration_continue_to_device_state",
@@ -309,6 +328,12 @@ ROWS: tuple[CompatRow, ...] = (
         "The description at the end of a stream includes the configuration section.",
         (((), False), ((8, 1), True)),
         "`configuration` in the JSON text.",
+    ),
+    CompatRow(
+        "migration_zlib_level_checked",
+        "The range of multifd-zlib-level is checked.",
+        (((), False), ((8, 0), True)),
+        "`Option multifd-zlib-level expects a value between 0 and 9`.",
     ),
     # --- vfio ---
     CompatRow(
