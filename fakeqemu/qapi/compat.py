@@ -330,8 +330,8 @@ ROWS: tuple[CompatRow, ...] = (
         "`configuration` in the JSON text.",
     ),
     CompatRow(
-        "migration_zlib_level_checked",
-        "The range of multifd-zlib-level is checked.",
+        "migration_multifd_levels_checked",
+        "The ranges of multifd-zlib-level and multifd-zstd-level are checked.",
         (((), False), ((8, 0), True)),
         "`Option multifd-zlib-level expects a value between 0 and 9`.",
     ),
