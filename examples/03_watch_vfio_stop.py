@@ -14,7 +14,7 @@ async def main() -> None:
             Path(folder),
             "vm",
             *("-machine", "q35", "-m", "64", "-nodefaults"),
-            *("-device", "vfio-pci,host=0000:3b:00.0,id=vf0,migration-events=on"),
+            *("-device", "vfio-pci,host=0000:3b:00.1,id=vf0,migration-events=on"),
         )
         try:
             await vm.execute("stop")

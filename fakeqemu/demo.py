@@ -19,6 +19,7 @@ from typing import Any
 from fakeqemu.testing.emulator import Emulator, start_process
 from fakeqemu.testing.pair import Pair
 
+#: virtual functions of the default host (hw/vfio/hostmodel.py), which need 50 ms for each arc
 DEVICES = 8
 ARC_MS = 50
 MINIMAL_RATIO = 6
@@ -57,7 +58,8 @@ def device_arguments(parallel: bool) -> list[str]:
     """The eight `-device` options of both sides."""
     arguments = []
     for number in range(DEVICES):
-        address = f"0000:3b:{number // 8:02x}.{number % 8}"
+        function = number + 1  # 00.0 is the physical function, which the host uses
+        address = f"0000:3b:{function // 8:02x}.{function % 8}"
         options = f"vfio-pci,host={address},id=vf{number},migration-events=on"
         arguments += ["-device", f"{options},x-migration-parallel-states={'on' if parallel else 'off'}"]
     return arguments
@@ -67,10 +69,9 @@ async def migrate(directory: Path, parallel: bool) -> Run:
     """One migration from start to end."""
     run = Run(parallel)
     machine = ["-machine", "q35", "-m", "64", "-nodefaults", *device_arguments(parallel)]
-    fake = {"host": str(write_host(directory))}
-    source = await start_process(directory, f"source-{parallel}", *machine, profile="next", fake=fake)
+    source = await start_process(directory, f"source-{parallel}", *machine, profile="next")
     destination = await start_process(
-        directory, f"destination-{parallel}", *machine, "-incoming", "defer", profile="next", fake=fake
+        directory, f"destination-{parallel}", *machine, "-incoming", "defer", profile="next"
     )
     try:
         pair = Pair(source, destination, f"unix:{directory}/migrate-{parallel}.sock")
@@ -87,18 +88,6 @@ async def migrate(directory: Path, parallel: bool) -> Run:
         await source.stop()
         await destination.stop()
     return run
-
-
-def write_host(directory: Path) -> Path:
-    """A make-believe host whose devices need 50 ms for each arc of their state machine."""
-    path = directory / "host.toml"
-    if not path.exists():
-        functions = "".join(
-            f'[[function]]\naddress = "0000:3b:{n // 8:02x}.{n % 8}"\nprofile = "mlx5-like"\narc_ms = {ARC_MS}\n'
-            for n in range(DEVICES)
-        )
-        path.write_text(functions)
-    return path
 
 
 def collect(run: Run, side: str, vm: Emulator) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROPERTY = "x-migration-parallel-states"
 Q35 = ("-machine", "q35", "-m", "64", "-nodefaults", "-S")
-VF = "vfio-pci,host=0000:3b:00.0,id=vf0"
+VF = "vfio-pci,host=0000:3b:00.1,id=vf0"
 
 
 async def test_next_describes_it_as_a_bool_that_is_on(fakeqemu: "StartEmulator") -> None:
