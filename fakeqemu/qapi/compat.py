@@ -337,10 +337,55 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- vfio ---
     CompatRow(
+        "vfio_group_open_text",
+        "How a group node that cannot be opened is named.",
+        (((), "failed to open"), ((10, 0), "Could not open")),
+        "`failed to open /dev/vfio/12: ...` or `Could not open '/dev/vfio/12': ...`.",
+        ("failed to open", "Could not open"),
+    ),
+    CompatRow(
+        "vfio_init_failed_text",
+        "The blocker of a device that cannot migrate names the step that failed.",
+        (((), False), ((11, 1), True)),
+        "`NAME: VFIO migration init failed: migration is not supported in kernel: ...`, before `NAME: VFIO migration is not "
+        "supported in kernel`.",
+    ),
+    CompatRow(
+        "vfio_large_ram_check",
+        "Migration without dirty tracking is refused when the container's bitmap cannot describe all of RAM.",
+        (((), False), ((11, 1), True)),
+        "`Migration is currently not supported with large memory VM due to ...` with enable-migration=on.",
+    ),
+    CompatRow(
+        "vfio_migration_v2",
+        "VFIO devices migrate by the kernel's protocol 2.",
+        (((), False), ((8, 0), True)),
+        "Where not, every VFIO device blocks migration: `VFIO device doesn't support migration` (protocol 1 is not modelled).",
+    ),
+    CompatRow(
+        "vfio_p2p_prepare_event",
+        "VFIO_MIGRATION tells that a device is about to be asked for pre-copy-p2p.",
+        (((), False), ((11, 1), True)),
+        "The state `pre-copy-p2p-prepare` in the event.",
+    ),
+    CompatRow(
         "vfio_parallel_states",
         "vfio-pci has the property x-migration-parallel-states: devices of one depth change state side by side.",
         (((), False),),
         "Stopping N devices takes as long as the slowest, not as long as all together; in `next` only.",
+    ),
+    CompatRow(
+        "vfio_pending_split",
+        "What a VFIO device still has to send counts apart for pre-copy and for the stop.",
+        (((), False), ((11, 1), True)),
+        "Part of `remaining`; before, the whole size of the device counted as pre-copy data.",
+    ),
+    CompatRow(
+        "vfio_thread_names",
+        "What the thread of one device's transition is called; `_prepare` follows for the first of the two.",
+        (((), "vfio_vmstate_change"),),
+        "Names of tasks in traces; review of the series asks for `vfio_vm_state_change`.",
+        ("vfio_vmstate_change", "vfio_vm_state_change"),
     ),
 )
 
