@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Options that take JSON, and options whose argument is a QAPI type written as JSON or as dotted keys.
+
+QEMU: qobject_from_json in qobject/qjson.c, qobject_input_visitor_new_str
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+from fakeqemu.qapi.json_stream import NOTHING, JSONStream, ParseError
+from fakeqemu.qapi.schema import schema_of
+from fakeqemu.qapi.visitor import QObjectInputVisitor
+from fakeqemu.vl import keyval
+from fakeqemu.vl.text_visitor import KeyvalVisitor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.qapi.profile import VersionProfile
+    from fakeqemu.qapi.schema import ObjectType
+
+
+def parse_json_option(text: str) -> dict[str, Any]:
+    """The JSON object of an argument that begins with `{`; raises QemuError with line and column."""
+    stream = JSONStream(errors_at_once=True)
+    data = text.encode("utf-8", "surrogateescape")
+    stream.feed(data)
+    value = stream.next()
+    if value is NOTHING:
+        lines = data.split(b"\n")
+        raise QemuError(f"{len(lines)}:{len(lines[-1]) + 1}: JSON parse error, premature end of input")
+    if isinstance(value, ParseError):
+        raise QemuError(value.desc)
+    rest = stream.next()
+    if isinstance(rest, ParseError):
+        raise QemuError(rest.desc)
+    if rest is not NOTHING:
+        raise QemuError("JSON parse error, expecting value")
+    result: dict[str, Any] = value
+    return result
+
+
+def visit_type(type_: ObjectType, text: str, implied: str | None) -> dict[str, Any]:
+    """An argument read as a struct or union: JSON if it begins with a brace, else dotted keys; raises QemuError."""
+    if text.startswith("{"):
+        return QObjectInputVisitor().visit_arguments(type_, parse_json_option(text))
+    return KeyvalVisitor().visit_arguments(type_, keyval.parse_without_help(text, implied))
+
+
+def visit_option(profile: VersionProfile, name: str, text: str, implied: str | None) -> dict[str, Any]:
+    """As `visit_type`, for the two types that no command takes."""
+    if name == "DisplayOptions":
+        return visit_type(schema_of(profile).returns("query-display-options"), text, implied)
+    tree = parse_json_option(text) if text.startswith("{") else keyval.parse_without_help(text, implied)
+    return _compat_policy(tree)
+
+
+#: QAPI's CompatPolicy: introspection does not reach it
+_COMPAT_POLICY = {
+    "deprecated-input": ("accept", "reject", "crash"),
+    "deprecated-output": ("accept", "hide"),
+    "unstable-input": ("accept", "reject", "crash"),
+    "unstable-output": ("accept", "hide"),
+}
+
+
+def _compat_policy(tree: dict[str, Any]) -> dict[str, Any]:
+    result = {}
+    for name, words in _COMPAT_POLICY.items():
+        if name not in tree:
+            continue
+        value = tree[name]
+        if not isinstance(value, str):
+            raise QemuError(f"Invalid parameter type for '{name}', expected: string")
+        if value not in words:
+            raise QemuError(f"Parameter '{name}' does not accept value '{value}'")
+        result[name] = value
+    for name in tree:
+        if name not in result:
+            raise QemuError(f"Parameter '{name}' is unexpected")
+    return result
