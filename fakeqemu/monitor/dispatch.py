@@ -255,7 +255,7 @@ class Dispatcher:
         finally:
             self.current = before
         if result.__class__ is _CoroutineType:
-            return result  # type: ignore[no-any-return]
+            return result
         self._reply(monitor, message, result)
         return None
 

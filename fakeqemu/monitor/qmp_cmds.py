@@ -84,7 +84,7 @@ def _schema(profile: VersionProfile) -> RawJSON:
 
 
 @qmp_command
-def qmp_human_monitor_command(vm: Machine, *, command_line: str, cpu_index: int | None = None) -> str:
+def qmp_human_monitor_command(vm: Machine, *, command_line: str, cpu_index: int | None = None) -> Any:
     """What a line of the human monitor prints."""
     from fakeqemu.monitor.hmp import run_line
 

@@ -112,7 +112,7 @@ class Lexer:
                 at += 1
                 if action == START:
                     self._note_start(at)
-                elif (action == DQ or action == SQ) and state != START:
+                elif action in (DQ, SQ) and state != START:
                     at = self._skip_plain(at)
                 state = action
                 continue

@@ -219,7 +219,7 @@ class _Builder:
             self._expect = _VALUE
         elif (kind == "}" and expect == _KEY_OR_END) or (kind == "]" and expect == _VALUE_OR_END):
             return self._put(token, self._stack.pop().value)
-        elif (expect == _KEY or expect == _KEY_OR_END) and words.bad_key is None and kind != STRING:
+        elif expect in (_KEY, _KEY_OR_END) and words.bad_key is None and kind != STRING:
             raise _BadToken(token, words.key)
         else:
             return self._value(token)

@@ -68,7 +68,7 @@ def _fast_float(text: str) -> float:
     return float(text)
 
 
-def _refuse(text: str) -> None:
+def _refuse(_text: str) -> None:
     raise _Disagreement
 
 
@@ -88,10 +88,10 @@ class _Context:
     parse_float = staticmethod(_fast_float)
     parse_int = staticmethod(to_number)
     parse_constant = staticmethod(_refuse)
-    memo: dict[str, str] = {}  # noqa: RUF012  the scanner wants it there and clears it
+    memo: dict[str, str] = {}  # the scanner wants it there, and clears it
 
 
-_scan = make_scanner(_Context())
+_scan = make_scanner(_Context())  # type: ignore[arg-type]  # any object with these attributes will do
 
 
 class JSONStream:
@@ -167,7 +167,8 @@ class JSONStream:
 
     def _next_exactly(self) -> Any:
         lexer, parser = self._lexer, self._parser
-        assert lexer is not None and parser is not None
+        assert lexer is not None
+        assert parser is not None
         if self._at < len(self._data):
             lexer.feed(self._data[self._at :])
             self._at = len(self._data)

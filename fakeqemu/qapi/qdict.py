@@ -44,7 +44,10 @@ def bucket(key: str) -> int:
 
 def ordered(keys: Iterable[str]) -> list[str]:
     """Keys, given in the order in which they were put in, in the order of a QDict."""
-    return sorted(reversed(list(keys)), key=bucket)
+    result = list(keys)
+    result.reverse()
+    result.sort(key=bucket)
+    return result
 
 
 def items(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -120,7 +120,7 @@ class ObjectType:
     def variant(self, case: str) -> ObjectType | None:
         """The members that this value of the tag adds; None when it adds none."""
         name = self._variants.get(case)
-        return None if name is None else self._schema.type(name)  # type: ignore[no-any-return]
+        return None if name is None else self._schema.type(name)
 
     @property
     def cases(self) -> list[str]:
