@@ -190,7 +190,8 @@ class SaveRegistry:
     """The entries and blockers of one machine (`vm.savevm`)."""
 
     __slots__ = (
-        "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "notifiers", "report_stream_error",
+        "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "info", "notifiers",
+        "report_stream_error",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -202,6 +203,8 @@ class SaveRegistry:
         self.busy: Callable[[], bool] | None = None
         #: told (event,) by `notify` at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)
         self.notifiers = NotifierList()
+        #: what devices add to query-migrate of a source that has begun: each returns members
+        self.info: list[Callable[[], dict[str, Any]]] = []
         # What devices may ask of the migration, which puts its own answers here when it is made.
         #: whether a capability is on
         self.capability: Callable[[str], bool] = _no_capability

@@ -298,6 +298,12 @@ ROWS: tuple[CompatRow, ...] = (
         "A migration shorter than the first window still makes a second pass: MIGRATION_PASS 2 before STOP.",
     ),
     CompatRow(
+        "migration_ram_skipped",
+        "query-migrate counts skipped pages: none, ever.",
+        (((), True), ((9, 1), False)),
+        "ram.skipped.",
+    ),
+    CompatRow(
         "migration_return_path_errors",
         "Errors of the return path become error-desc.",
         (((), False), ((8, 2), True)),
@@ -308,6 +314,12 @@ ROWS: tuple[CompatRow, ...] = (
         "The source says with a command of its own that the last phase begins.",
         (((), False), ((10, 0), True)),
         "SWITCHOVER_START in the stream.",
+    ),
+    CompatRow(
+        "migration_top_remaining",
+        "query-migrate says what is left of all state, not only of RAM.",
+        (((), False), ((11, 0), True)),
+        "`remaining` beside `ram`.",
     ),
     CompatRow(
         "migration_transferred_all",

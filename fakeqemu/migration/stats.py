@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""Counters of an outgoing migration, and what query-migrate makes of them.
+
+Bytes are counted where they are put. Between two events of a migration whose pages only count (`ram=model`), counters are
+functions of the time: whoever asks has them brought up to date first (`catch_up`).
+
+QEMU: migration/migration-stats.c, fill_source_migration_info and populate_*_info in migration/migration.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.host.clock import NS_PER_MS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from fakeqemu.migration.state import Migration
+    from fakeqemu.system.machine import Machine
+
+PAGE_SIZE = 4096
+INT64_MAX = (1 << 63) - 1
+
+
+class MigrationStats:
+    """What one outgoing migration counted; `begin` starts again."""
+
+    __slots__ = (
+        "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
+        "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "normal", "pages_per_second",
+        "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
+    )  # fmt: skip
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        #: brings counters up to the present; set by the RAM of a running migration
+        self.catch_up: Callable[[], None] | None = None
+        #: bytes of the main channel so far
+        self.stream_bytes: Callable[[], int] = lambda: 0
+        self.begin(0, 0)
+
+    def begin(self, now_ns: int, downtime_limit_ms: int) -> None:
+        self.start_ns = now_ns
+        self.setup_ns = 0
+        #: how long it took in all, once it has ended
+        self.completed_total_ns: int | None = None
+        self.downtime_start_ns = 0
+        self.downtime_ns = 0
+        self.expected_downtime_ms = downtime_limit_ms
+        self.ram_total = 0
+        #: dirty pages left
+        self.ram_remaining: Callable[[], int] = lambda: 0
+        self.duplicate = 0
+        self.normal = 0
+        self.precopy_bytes = 0
+        self.downtime_bytes = 0
+        #: bytes that were only counted, not put (`ram=model`)
+        self.model_bytes = 0
+        self.dirty_sync_count = 0
+        self.dirty_pages_rate = 0
+        self.mbps = 0.0
+        self.pages_per_second = 0
+        #: what is left of everything, in bytes, as of the last look
+        self.pending = 0
+        self.catch_up = None
+        self.stream_bytes = lambda: 0
+
+    @property
+    def transferred(self) -> int:
+        """ram.transferred: all bytes of all channels."""
+        if not self._vm.compat.migration_transferred_all:
+            return self.precopy_bytes + self.downtime_bytes
+        return self.stream_bytes() + self.model_bytes
+
+    def total_time_ms(self, now_ns: int) -> int:
+        total = self.completed_total_ns if self.completed_total_ns is not None else now_ns - self.start_ns
+        return total // NS_PER_MS
+
+    def complete(self, now_ns: int) -> None:
+        """The migration has ended well: fix its times and its throughput."""
+        self.completed_total_ns = now_ns - self.start_ns
+        transfer_ms = self.total_time_ms(now_ns) - self.setup_ns // NS_PER_MS
+        self.mbps = self.transferred * 8.0 / transfer_ms / 1000 if transfer_ms else 0.0
+
+    # --- query-migrate --------------------------------------------------------------------------------
+
+    def ram_info(self, *, completed: bool) -> dict[str, Any]:
+        """The member `ram`."""
+        info: dict[str, Any] = {
+            "transferred": self.transferred,
+            "total": self.ram_total,
+            "duplicate": self.duplicate,
+            "normal": self.normal,
+            "normal-bytes": self.normal * PAGE_SIZE,
+            "mbps": int(self.mbps) if self.mbps == int(self.mbps) else self.mbps,
+            "dirty-sync-count": self.dirty_sync_count,
+            "dirty-sync-missed-zero-copy": 0,
+            "postcopy-requests": 0,
+            "page-size": PAGE_SIZE,
+            "multifd-bytes": 0,
+            "pages-per-second": self.pages_per_second,
+            "precopy-bytes": self.precopy_bytes,
+            "downtime-bytes": self.downtime_bytes,
+            "postcopy-bytes": 0,
+            "remaining": 0 if completed else self.ram_remaining() * PAGE_SIZE,
+            "dirty-pages-rate": 0 if completed else self.dirty_pages_rate,
+        }
+        if self._vm.compat.migration_ram_skipped:
+            info["skipped"] = 0
+        return info
+
+
+def query_migrate(mig: Migration) -> dict[str, Any]:
+    """The reply of query-migrate: what the source has to say, then what the destination has."""
+    vm = mig.vm
+    info: dict[str, Any] = {}
+    _source_info(mig, info)
+    if mig.incoming is not None:
+        info.update(mig.incoming.query())
+    reasons = vm.savevm.blocked_reasons(mig.options.mode)
+    if reasons:
+        info["blocked-reasons"] = reasons
+    return info
+
+
+def _source_info(mig: Migration, info: dict[str, Any]) -> None:
+    stats, vm, state = mig.stats, mig.vm, mig.state
+    if state == "none":
+        return
+    info["status"] = state
+    if state in ("active", "device", "pre-switchover", "cancelling", "failing", "completed"):
+        if stats.catch_up is not None:
+            stats.catch_up()
+        completed = state == "completed"
+        info["total-time"] = stats.total_time_ms(vm.host.clock.now_ns())
+        info["setup-time"] = stats.setup_ns // NS_PER_MS
+        if completed:
+            info["downtime"] = stats.downtime_ns // NS_PER_MS
+        else:
+            info["expected-downtime"] = stats.expected_downtime_ms
+            if vm.compat.migration_top_remaining:
+                info["remaining"] = stats.pending
+        info["ram"] = stats.ram_info(completed=completed)
+        for add in vm.savevm.info:
+            info.update(add())
+    if mig.error is not None:
+        info["error-desc"] = mig.error.desc
