@@ -66,6 +66,7 @@ class Chardev(Object):
         "_on_data",
         "_on_event",
         "be_open",
+        "can_hotswap",
         "fe_open",
         "in_use",
         "input_paused",
@@ -84,6 +85,7 @@ class Chardev(Object):
         #: some front end has claimed it
         self.in_use = False
         self.input_paused = False
+        self.can_hotswap = False
         self._on_data: OnData | None = None
         self._on_event: OnEvent | None = None
         self._early: list[tuple[bytes, list[int]]] = []
@@ -116,15 +118,13 @@ class Chardev(Object):
     # back end: what subclasses call
     def opened(self) -> None:
         self.be_open = True
-        if self._on_event is not None:
-            self._on_event(OPENED)
+        self.send_event(OPENED)
 
     def closed(self) -> None:
         if self.be_open:
             self.be_open = False
             self._drop_early()
-            if self._on_event is not None:
-                self._on_event(CLOSED)
+            self.send_event(CLOSED)
 
     def received(self, data: bytes, fds: list[int]) -> None:
         """Bytes from the outside."""
@@ -151,15 +151,31 @@ class Chardev(Object):
             raise QemuError(f"Device '{self.label}' is in use")
         self.in_use = True
 
-    def set_frontend(self, on_data: OnData, on_event: OnEvent) -> None:
-        """Hear of data and events from now on; `claim` it first. An open back end is told of at once."""
+    def set_frontend(self, on_data: OnData, on_event: OnEvent, *, can_hotswap: bool = False) -> None:
+        """Hear of data and events from now on; `claim` it first. An open back end is told of at once.
+
+        `can_hotswap`: chardev-change may give it another back end.
+        """
         self._on_data = on_data
         self._on_event = on_event
+        self.can_hotswap = can_hotswap
         self.fe_open = True
         if self.be_open:
             on_event(OPENED)
         self._deliver_early()
         self.update_reading()
+
+    @property
+    def frontend(self) -> tuple[OnData, OnEvent] | None:
+        """What `set_frontend` was given last."""
+        if self._on_data is None or self._on_event is None:
+            return None
+        return self._on_data, self._on_event
+
+    def send_event(self, event: str) -> None:
+        """Tell the front end of an event of the back end."""
+        if self._on_event is not None:
+            self._on_event(event)
 
     def release_frontend(self) -> None:
         """Undo `claim` and `set_frontend`."""
@@ -243,6 +259,47 @@ class ChardevRegistry:
 
     def add(self, label: str, backend: dict[str, Any]) -> Chardev:
         """Make a chardev from QAPI's ChardevBackend {"type", "data"}; raises QemuError. The caller checks the label."""
+        chardev = self._new(label, backend)
+        self.vm.qom.chardevs.add_child(label, chardev)
+        return chardev
+
+    def add_from_monitor(self, label: str, backend: dict[str, Any]) -> Chardev:
+        """As `add`, in a QMP command: descriptors have names, and errors say what failed."""
+        chardev = self._named(label, backend)
+        self.vm.qom.chardevs.add_child(label, chardev)
+        return chardev
+
+    def change(self, label: str, backend: dict[str, Any]) -> Chardev:
+        """chardev-change: the front end, if any, goes on with a new back end. Raises QemuError."""
+        old = self.find(label)
+        if old is None:
+            raise QemuError(f"Chardev '{label}' does not exist")
+        if old.kind == "mux":
+            raise QemuError("Mux device hotswap not supported yet")
+        if old.in_use and not old.can_hotswap:
+            raise QemuError("Chardev user does not support chardev hotswap")
+        if not old.in_use:
+            old.unparent()
+            return self.add_from_monitor(label, backend)
+        new = self._named(label, backend)
+        frontend = old.frontend
+        old.unparent()
+        self.vm.qom.chardevs.add_child(label, new)
+        if frontend is not None:
+            new.claim()
+            new.set_frontend(*frontend, can_hotswap=True)
+        return new
+
+    def _named(self, label: str, backend: dict[str, Any]) -> Chardev:
+        self.from_monitor = True
+        try:
+            return self._new(label, backend)
+        except QemuError as error:
+            raise error.prefixed(f"Failed to add chardev '{label}': ") from None
+        finally:
+            self.from_monitor = False
+
+    def _new(self, label: str, backend: dict[str, Any]) -> Chardev:
         kind: str = backend["type"]
         where = BACKENDS.get(kind)
         if where is None:
@@ -260,7 +317,6 @@ class ChardevRegistry:
         except BaseException:
             chardev.unparented()
             raise
-        self.vm.qom.chardevs.add_child(label, chardev)
         self.vm.trace("fake_chardev_add", label=label, kind=kind)
         return chardev
 

@@ -59,12 +59,16 @@ class MuxChardev(Chardev):
             raise QemuError(f"Device '{self.label}' is in use")
         self.in_use = True
 
-    def set_frontend(self, on_data: OnData, on_event: OnEvent) -> None:
+    def set_frontend(self, on_data: OnData, on_event: OnEvent, *, can_hotswap: bool = False) -> None:  # noqa: ARG002
         self._frontends.append((on_data, on_event))
         self.fe_open = True
         if self.be_open:
             on_event(OPENED)
         self._set_focus(len(self._frontends) - 1)
+
+    def send_event(self, event: str) -> None:
+        if self._focus >= 0:
+            self._frontends[self._focus][1](event)
 
     def _set_focus(self, index: int) -> None:
         if self._focus >= 0:
@@ -101,8 +105,8 @@ class MuxChardev(Chardev):
     def _command(self, letter: str) -> None:
         if letter == "c" and self._frontends:
             self._set_focus((self._focus + 1) % len(self._frontends))
-        elif letter == "b" and self._focus >= 0:
-            self._frontends[self._focus][1](BREAK)
+        elif letter == "b":
+            self.send_event(BREAK)
         elif letter in ("h", "?"):
             lines = "".join(f"C-a {key}    {text}\r\n" for key, text in _HELP)
             self.send_out(f"\r\n{lines}C-a C-a  sends C-a\r\n".encode())

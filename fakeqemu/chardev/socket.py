@@ -36,6 +36,7 @@ class SocketChardev(Chardev):
         "_reconnect_ns",
         "_retry",
         "_said_why",
+        "_yankable",
     )
 
     def __init__(self, vm: Machine, label: str, kind: str) -> None:
@@ -49,6 +50,7 @@ class SocketChardev(Chardev):
         self._retry: Timer | None = None
         self._connecting: Task | None = None
         self._said_why = False
+        self._yankable = False
         self.define("connected", "bool", get=lambda: self.be_open)
         self.define("addr", "SocketAddress", get=self._address_in_use)
 
@@ -68,7 +70,7 @@ class SocketChardev(Chardev):
             self._address = {**self._address, **self._listener.address()}
         elif not self._reconnect_ns:
             self._connected(self.vm.host.connect_now(self._address, name=self.label))
-        self.vm.yank.register_instance(self._yank_instance)
+        self._register_yank()
         if self._channel is not None:
             self.vm.yank.register_function(self._yank_instance, self._yank)
         if self._is_server:
@@ -95,6 +97,15 @@ class SocketChardev(Chardev):
             raise QemuError("'wait' option is incompatible with socket in client connect mode")
         if backend.get("reconnect") and backend.get("reconnect-ms"):
             raise QemuError("'reconnect' and 'reconnect-ms' are mutually exclusive")
+
+    def _register_yank(self) -> None:
+        old = self.vm.chardevs.find(self.label)
+        if isinstance(old, SocketChardev) and old._yankable:  # chardev-change: the instance stays
+            old._drop_channel()
+            old._yankable = False
+        else:
+            self.vm.yank.register_instance(self._yank_instance)
+        self._yankable = True
 
     def _descriptor(self, text: str) -> str:
         """The number of a descriptor: a monitor gives names, the command line numbers."""
@@ -185,7 +196,8 @@ class SocketChardev(Chardev):
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        if self._yank_instance in self.vm.yank.query() and self._address:
+        if self._yankable:
+            self._yankable = False
             self.vm.yank.unregister_instance(self._yank_instance)
 
     # names

@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 
 #: module -> its commands. Add yours here.
 MODULES: dict[str, tuple[str, ...]] = {
+    "fakeqemu.chardev.qmp_cmds": (
+        "chardev-add",
+        "chardev-change",
+        "chardev-remove",
+        "chardev-send-break",
+        "query-chardev",
+        "query-chardev-backends",
+        "query-yank",
+        "ringbuf-read",
+        "ringbuf-write",
+        "yank",
+    ),
     "fakeqemu.monitor.qmp_cmds": (
         "human-monitor-command",
         "qmp_capabilities",
