@@ -349,11 +349,17 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- vfio ---
     CompatRow(
+        "vfio_fd_error_object",
+        "The property `fd` speaks of an object, not of a remote object.",
+        (((), False), ((11, 1), True)),
+        "`Could not parse object fd NAME:...`, before `Could not parse remote object fd NAME:...`.",
+    ),
+    CompatRow(
         "vfio_group_open_text",
         "How a group node that cannot be opened is named.",
-        (((), "failed to open"), ((10, 0), "Could not open")),
+        (((), "failed to open {}"), ((10, 0), "Could not open '{}'")),
         "`failed to open /dev/vfio/12: ...` or `Could not open '/dev/vfio/12': ...`.",
-        ("failed to open", "Could not open"),
+        ("failed to open {}", "Could not open '{}'"),
     ),
     CompatRow(
         "vfio_init_failed_text",

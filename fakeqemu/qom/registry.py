@@ -31,6 +31,7 @@ CLASSES: dict[str, str] = {
     "memory-backend-ram": "fakeqemu.system.hostmem:HostMemoryBackend",
     "memory-backend-file": "fakeqemu.system.hostmem:MemoryBackendFile",
     "memory-backend-memfd": "fakeqemu.system.hostmem:MemoryBackendMemfd",
+    "vfio-pci": "fakeqemu.hw.vfio.pci:VFIOPCIDevice",
     "x86_64-cpu": "fakeqemu.system.cpus:X86CPU",
 }
 
