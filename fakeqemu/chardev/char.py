@@ -340,7 +340,11 @@ class ChardevRegistry:
 
     def all(self) -> list[Chardev]:
         """Every chardev, in the order in which QEMU walks /chardevs."""
-        return [child for child in self.vm.qom.chardevs.children.values() if isinstance(child, Chardev)]
+        from fakeqemu.qapi.qdict import GHashTable
+
+        children = self.vm.qom.chardevs.children
+        found = [children.get(name) for name in GHashTable(("type", *children))]
+        return [child for child in found if isinstance(child, Chardev)]
 
     def take_stdio(self) -> None:
         """Become the one who uses stdin and stdout; raises QemuError."""

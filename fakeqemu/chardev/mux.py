@@ -53,6 +53,7 @@ class MuxChardev(Chardev):
         base.claim()
         self._base = base
         base.set_frontend(self._received, self._event)
+        base.fe_open = False  # until somebody listens to us
 
     def claim(self) -> None:
         if len(self._frontends) >= MAX_FRONTENDS:
@@ -62,6 +63,8 @@ class MuxChardev(Chardev):
     def set_frontend(self, on_data: OnData, on_event: OnEvent, *, can_hotswap: bool = False) -> None:  # noqa: ARG002
         self._frontends.append((on_data, on_event))
         self.fe_open = True
+        if self._base is not None:
+            self._base.fe_open = True
         if self.be_open:
             on_event(OPENED)
         self._set_focus(len(self._frontends) - 1)

@@ -183,7 +183,8 @@ def address_of(family: int, name: Any) -> SocketAddress | None:
             return {"type": "unix", "path": os.fsdecode(name[1:]), "abstract": True}
         return {"type": "unix", "path": name}
     if family in (_socket.AF_INET, _socket.AF_INET6):
-        return {"type": "inet", "host": name[0], "port": str(name[1])}
+        which = "ipv4" if family == _socket.AF_INET else "ipv6"
+        return {"type": "inet", "host": name[0], "port": str(name[1]), which: True}
     return None
 
 
