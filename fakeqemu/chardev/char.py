@@ -344,7 +344,8 @@ class ChardevRegistry:
 
         children = self.vm.qom.chardevs.children
         found = [children.get(name) for name in GHashTable(("type", *children))]
-        return [child for child in found if isinstance(child, Chardev)]
+        # QEMU walks the table and puts each in front of those before.
+        return [child for child in reversed(found) if isinstance(child, Chardev)]
 
     def take_stdio(self) -> None:
         """Become the one who uses stdin and stdout; raises QemuError."""
