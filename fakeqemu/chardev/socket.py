@@ -171,8 +171,11 @@ class SocketChardev(Chardev):
             self.vm.yank.unregister_function(self._yank_instance, self._yank)
 
     def _yank(self) -> None:
-        if self._channel is not None:
-            self._channel.shutdown()
+        channel = self._channel
+        if channel is not None:
+            channel.shutdown()
+            # Seen to before the next command is.
+            self.vm.host.call_soon(lambda: self._hangup() if self._channel is channel else None)
 
     def send_out(self, data: bytes) -> None:
         if self._channel is not None:

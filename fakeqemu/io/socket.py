@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from array import array
+from sys import byteorder
 
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.host.channel import Listener
@@ -60,9 +60,8 @@ class SocketChannel(StreamChannel):
         data, ancillary, _flags, _address = self._socket.recvmsg(size, _ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                fds = array("i")
-                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-                self._fds.extend(fds)
+                for at in range(0, len(payload) - 3, 4):
+                    self._fds.append(int.from_bytes(payload[at : at + 4], byteorder))
         return data
 
     def _give(self, buffers: list[Buffer]) -> int:
@@ -79,7 +78,8 @@ class SocketChannel(StreamChannel):
             nonlocal sent
             if sent:
                 return self._give(buffers)
-            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array("i", fds))] if fds else []
+            payload = b"".join(fd.to_bytes(4, byteorder) for fd in fds)
+            rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, payload)] if fds else []
             taken = self._socket.sendmsg(buffers, rights)
             sent = True
             return taken
