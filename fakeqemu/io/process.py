@@ -245,6 +245,16 @@ class Process:
         leave_now(status)
 
 
+    def give_up(self, status: int) -> NoReturn:
+        """End a start that came to nothing: as with QEMU the pid file goes, sockets that were bound stay."""
+        if self._pidfile:
+            try:
+                os.unlink(self._pidfile)
+            except OSError:
+                pass
+        leave_now(status)
+
+
 def pidfile_error(text: str) -> QemuError:
     return QemuError(f"cannot create PID file: {text}")
 

@@ -56,6 +56,8 @@ class CommandLine:
         self.groups = Groups(profile)
         #: -machine and everything that is sugar for it
         self.machine: dict[str, Any] = {}
+        #: -machine accel=, once -machine is applied
+        self.machine_accel: str | None = None
         self.frozen = False
         self.daemonize = False
         self.only_migratable = False
@@ -72,6 +74,7 @@ class CommandLine:
         self.log_mask: str | None = None
         self.uuid: bytes | None = None
         self.guest_name: str | None = None
+        self.process_name: str | None = None
         #: the last -incoming that says where: "defer", a URI, or a channel (a dict)
         self.incoming: str | dict[str, Any] | None = None
         self.incoming_text = ""
@@ -205,6 +208,7 @@ class CommandLine:
 
     def _opt_name(self, opts: Opts) -> None:
         self.guest_name = self.reporter.guest_name = opts.get("guest")
+        self.process_name = opts.get("process")
 
     def _opt_incoming(self, text: str) -> None:
         from fakeqemu.vl.incoming import parse_incoming

@@ -46,6 +46,15 @@ def settings(texts: list[str]) -> dict[str, str]:
     return result
 
 
+def texts_of(argv: list[str]) -> list[str]:
+    """The arguments of all `-fake` in a command line (words that are another option's argument may look like one)."""
+    found = []
+    for index, word in enumerate(argv[:-1]):
+        if word in ("-fake", "--fake"):
+            found.append(argv[index + 1])
+    return found
+
+
 def _check(key: str, value: str) -> None:
     words = _WORDS.get(key)
     if words is not None and value not in words:

@@ -93,6 +93,10 @@ class Reporter:
         """Text for stdout, line ends included."""
         self._stdout(text)
 
+    def print_plain(self, text: str) -> None:
+        """A line for stderr without program and place."""
+        self._stderr(text + "\n")
+
     def prefix(self) -> str:
         """What every message begins with: time and guest's name as `-msg` asks, then the program."""
         start = ""

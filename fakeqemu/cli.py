@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""`fakeqemu-system-x86_64`: QEMU's command line, run as a process of its own.
+
+    argv ── settings of ours ── profile ── command line ── phases of the start ── main loop ── end
+
+Everything that the start needs is imported here or on the way; nothing is imported that a bare start does not need.
+
+QEMU: system/main.c
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fakeqemu.error import NotEmulated, QemuError
+from fakeqemu.io.host import ProcessHost
+from fakeqemu.io.process import Process, leave_now, set_comm
+from fakeqemu.qapi.profile import ProfileError, VersionProfile
+from fakeqemu.system.build import new_machine
+from fakeqemu.vl import fake
+from fakeqemu.vl.cmdline import CommandLine
+from fakeqemu.vl.location import Reporter, StartEnded
+from fakeqemu.vl.vl import Start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from fakeqemu.system.machine import Machine
+
+
+def main() -> NoReturn:
+    """Run with the process' own arguments; never returns."""
+    program = os.path.basename(sys.argv[0]) or "fakeqemu-system-x86_64"
+    argv = sys.argv[1:]
+    try:
+        settings = fake.settings([os.environ.get("FAKEQEMU", ""), *fake.texts_of(argv)])
+        profile = VersionProfile.load(settings.get("profile", fake.DEFAULT_PROFILE))
+        host = ProcessHost(
+            rate=fake.clock_rate(settings.get("clock", "real")), seed=settings.get("seed", "0"), program=program
+        )
+        vm = new_machine(host, profile, settings)
+    except (fake.FakeError, ProfileError, ValueError) as err:
+        os.write(2, f"{program}: {err}\n".encode())
+        leave_now(1)
+    reporter = Reporter(program, host.write_stderr, _write_stdout, host.clock.wall_ns)
+    process = Process(host)
+    try:
+        line = start(vm, argv, reporter, process)
+        if line.process_name is not None:
+            set_comm(line.process_name)
+        process.setup_done()
+    except StartEnded as ended:
+        process.give_up(ended.status)
+    except QemuError as err:
+        report_failure(reporter, err)
+        process.give_up(1)
+    run(vm, process)
+
+
+def run(vm: Machine, process: Process) -> NoReturn:
+    """Serve until the machine is told to end."""
+    ended: list[str] = []
+    vm.on_shutdown.add(ended.append)
+
+    def killed() -> None:
+        # Whatever -no-shutdown says.
+        vm.actions["shutdown"] = "poweroff"
+        vm.request_shutdown("host-signal")
+
+    process.on_signal = killed
+    process.watch_signals()
+    process.run(lambda: bool(ended))
+    process.leave(vm.exit_status)
+
+
+def start(vm: Machine, argv: list[str], reporter: Reporter, process: Process | None) -> CommandLine:
+    """Bring a new machine to life by a command line; raises QemuError and StartEnded."""
+    line = CommandLine(vm.profile, reporter)
+    line.parse(argv)
+    if vm.fake:
+        _take_settings(vm)
+    vm.host.log = reporter.report  # type: ignore[method-assign]  # with time and guest's name, as -msg asks
+    Start(line, vm, process).run()
+    return line
+
+
+def report_failure(reporter: Reporter, error: QemuError) -> None:
+    """Print what ended a start; what is not emulated names the option alone."""
+    if isinstance(error, NotEmulated):
+        words = reporter.at.words
+        option = words[0].replace("--", "-", 1) if words else ""
+        detail = error.desc
+        if option.startswith("-"):
+            text = f" {option}: not emulated" + (f": {detail}" if detail else "")
+        else:
+            text = f" {detail}" if detail.endswith("not emulated") else f" {detail}: not emulated"
+        reporter.print_plain(f"{reporter.prefix()}{text}")
+    else:
+        reporter.error(error)
+
+
+def _take_settings(vm: Machine) -> None:
+    vm.guest.configure(vm.fake)
+    path = vm.fake.get("transcript")
+    if path is not None:
+        from fakeqemu.record import transcript
+
+        try:
+            transcript.attach(vm, path)
+        except OSError as err:
+            raise QemuError(f"-fake transcript: {path}: {err.strerror}") from None
+
+
+def _write_stdout(text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    main()

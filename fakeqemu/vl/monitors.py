@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""-mon, -qmp, -monitor: a monitor on a character device.
+
+QEMU: monitor_init_opts in monitor/monitor.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.chardev.monitor import attach_monitor
+from fakeqemu.error import QemuError
+from fakeqemu.monitor.qmp import MonitorQMP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.chardev.char import Chardev
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.vl.opts import Opts
+
+
+def new_monitor(vm: Machine, opts: Opts) -> None:
+    """The monitor that the parameters ask for; raises QemuError."""
+    label = opts.get("chardev")
+    if label is None:
+        raise QemuError("Parameter 'chardev' is missing")
+    mode = opts.get("mode", "readline")
+    if mode not in ("readline", "control"):
+        raise QemuError(f"Parameter 'mode' does not accept value '{mode}'")
+    chardev = vm.chardevs.find(label)
+    if chardev is None:
+        raise QemuError(f'chardev "{label}" not found')
+    if mode == "readline" and opts.get_bool("pretty"):
+        raise QemuError(vm.compat.monitor_pretty_refusal)
+    attach(vm, chardev, opts.id or label, str(mode), pretty=opts.get_bool("pretty"))
+
+
+def attach(vm: Machine, chardev: Chardev, name: str, mode: str, *, pretty: bool) -> None:
+    """Put a monitor on a character device; raises QemuError when that is in use."""
+    if mode == "control":
+
+        def make_qmp(**io: Any) -> MonitorQMP:
+            io["name"] = name
+            return MonitorQMP(vm, pretty=pretty, **io)
+
+        attach_monitor(chardev, make_qmp)
+        return
+    from fakeqemu.monitor.terminal import MonitorHMP
+
+    attach_monitor(chardev, lambda **io: MonitorHMP(vm, **io))

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""Plugging devices in and out: `-device`, `device_add`, `device_del`.
+
+A device is made in this order, and each step has its refusals: type, bus, whether either allows it while the machine runs,
+id, properties (in the order of QEMU's dictionary), realizing.
+
+Unplugging asks first and takes away later where a guest has to agree (PCI, by ACPI or a port's own button): the device is
+*pending* until the guest lets go, or a reset of the machine does it in its place. Elsewhere (USB, SCSI, serial ports) the
+device goes at once. DEVICE_DELETED tells of it either way.
+
+QEMU: system/qdev-monitor.c, hw/acpi/pcihp.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+from fakeqemu.hw.core.inventory import (
+    PLUGGABLE_TEXT,
+    bus_type,
+    canonical_type,
+    error_text,
+    hotpluggable,
+    outcomes,
+    user_creatable,
+)
+from fakeqemu.hw.core.qdev import BusState, DeviceState
+from fakeqemu.hw.core.tree import bus_name, device_by_id, find_bus, find_recursive, main_system_bus
+from fakeqemu.hw.pci.device import PCIDevice
+from fakeqemu.qapi.qdict import ordered
+from fakeqemu.qom.registry import new_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.system.machine import Machine
+
+_DYNAMIC_SYSBUS_TEXT = "Parameter 'driver' expects a dynamic sysbus device type for the machine"
+#: types that a PC takes while it runs though they sit on no bus
+_PC_HOTPLUG = ("pc-dimm", "x86_64-cpu")
+
+
+def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug: bool) -> DeviceState:
+    """Make and realize the device that `options` describe: values of JSON, or text where `from_json` is off.
+
+    Raises QemuError with nothing left behind.
+    """
+    driver = options.get("driver")
+    if not isinstance(driver, str):
+        raise QemuError("Parameter 'driver' is missing")
+    type_name = _device_type(vm, driver, hotplug)
+    bus = _choose_bus(vm, type_name, options.get("bus"))
+    if hotplug:
+        check_hotplug(vm, type_name, bus)
+        if vm.savevm.busy is not None and vm.savevm.busy():
+            raise QemuError("device_add not allowed while migrating")
+    device = new_object(vm, type_name)
+    if not isinstance(device, DeviceState):
+        return _add_other(vm, type_name)
+    device.hotplugged = hotplug
+    device_id = options.get("id")
+    _enter_tree(vm, device, device_id if isinstance(device_id, str) else None)
+    try:
+        apply_globals(device)
+        for name in ordered(options):
+            if name in ("driver", "bus", "id"):
+                continue
+            device.options[name] = options[name]
+            if from_json:
+                device.set(name, options[name])
+            else:
+                device.set_str(name, options[name])
+        if bus is not None:
+            device.parent_bus = bus
+        device.realize()
+    except BaseException:
+        device.unparent()
+        raise
+    return device
+
+
+def _add_other(vm: Machine, type_name: str) -> DeviceState:  # noqa: ARG001
+    from fakeqemu.error import NotEmulated
+
+    raise NotEmulated(f"{type_name}: plugging is not emulated")
+
+
+def _device_type(vm: Machine, driver: str, hotplug: bool) -> str:
+    """The type that `driver` means, if users may make such devices; raises QemuError."""
+    profile = vm.profile
+    type_name = canonical_type(profile, driver)
+    if not profile.is_type(type_name) or not profile.implements(type_name, "device"):
+        raise QemuError(f"'{driver}' is not a valid device model name")
+    if profile.is_abstract(type_name):
+        raise QemuError("Parameter 'driver' expects a non-abstract device type")
+    if not user_creatable(profile, type_name):
+        raise QemuError(PLUGGABLE_TEXT)
+    if hotplug and vm.compat.cold_only_types_not_pluggable and not hotpluggable(profile, type_name):
+        raise QemuError(PLUGGABLE_TEXT)
+    if profile.implements(type_name, "sys-bus-device") and not _is_dynamic_sysbus(vm, type_name):
+        raise QemuError(_DYNAMIC_SYSBUS_TEXT)
+    return type_name
+
+
+def _is_dynamic_sysbus(vm: Machine, type_name: str) -> bool:
+    """Whether the board takes this type on its main system bus from users."""
+    family = vm.board.family if vm.board is not None else ""
+    outcome = outcomes(vm.profile, type_name).get(family, {}).get("cold")
+    return outcome is not None and error_text(outcome) != _DYNAMIC_SYSBUS_TEXT
+
+
+def _choose_bus(vm: Machine, type_name: str, path: Any) -> BusState | None:
+    """The bus that was named, or else the first of the right kind; raises QemuError."""
+    kind = bus_type(vm.profile, type_name)
+    if isinstance(path, str):
+        bus = find_bus(vm, path)
+        if kind is None or not bus.is_a(kind):
+            raise QemuError(f"Device '{type_name}' can't go on {bus.type_name} bus")
+        return bus
+    if kind is None:
+        return None
+    top = main_system_bus(vm)
+    found = find_recursive(top, None, kind) if top is not None else None
+    if found is None:
+        raise QemuError(f"No '{kind}' bus found for device '{type_name}'")
+    if found.is_full():
+        if vm.compat.full_bus_told:
+            raise QemuError(f"A '{kind}' bus was found but is full")
+        raise QemuError(f"No '{kind}' bus found for device '{type_name}'")
+    return found
+
+
+def check_hotplug(vm: Machine, type_name: str, bus: BusState | None) -> None:
+    """Raise QemuError where device or bus does not take part in hotplug."""
+    device_error = None
+    if not hotpluggable(vm.profile, type_name):
+        device_error = QemuError(f"Device '{type_name}' does not support hotplugging")
+    if device_error is not None and vm.compat.hotplug_checks_device_first:
+        raise device_error
+    if bus is not None and not bus.is_hotpluggable():
+        raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
+    if device_error is not None:
+        raise device_error
+    if bus is None and not _board_takes(vm, type_name):
+        raise QemuError(f"Device '{type_name}' can not be hotplugged on this machine")
+
+
+def _board_takes(vm: Machine, type_name: str) -> bool:
+    if vm.board is None or vm.board.family not in ("pc", "q35"):
+        return False
+    return any(vm.profile.implements(type_name, name) for name in _PC_HOTPLUG)
+
+
+def _enter_tree(vm: Machine, device: DeviceState, device_id: str | None) -> None:
+    """Give the device its id and place in the QOM tree; raises QemuError."""
+    if device_id is None:
+        vm.qom.peripheral_anon.add_child("device[*]", device)
+        return
+    if vm.compat.qdev_id_checked and not is_identifier(device_id):
+        raise QemuError(f"Invalid qdev ID '{device_id}'")
+    if vm.qom.peripheral.find_property(device_id) is not None:
+        raise QemuError(f"Duplicate device ID '{device_id}'")
+    device.id = device_id
+    vm.qom.peripheral.add_child(device_id, device)
+
+
+def is_identifier(text: str) -> bool:
+    return bool(text) and text.isascii() and text[0].isalpha() and all(c.isalnum() or c in "-._" for c in text)
+
+
+def apply_globals(device: DeviceState) -> None:
+    """Set what the machine type and `-global` say of the device's type; a value that is refused is reported only."""
+    vm = device.vm
+    for driver, name, text in global_properties(vm):
+        if not device.is_a(driver):
+            continue
+        try:
+            device.set_str(name, text)
+        except QemuError as err:
+            vm.error_report(f"warning: can't apply global {driver}.{name}={text}: {err.desc}")
+
+
+def global_properties(vm: Machine) -> list[tuple[str, str, str]]:
+    """(type, property, value) in the order in which they are applied: the machine type's, then the user's."""
+    found: list[tuple[str, str, str]] = []
+    if vm.board is not None:
+        for entry in vm.profile.get("machine-compat", vm.board.name, []):
+            found.append((entry["qom-type"], entry["property"], entry["value"]))
+    found += vm.globals
+    return found
+
+
+def as_text(options: dict[str, Any]) -> dict[str, str]:
+    """A request's members as texts; what has no text is left out."""
+    texts = {}
+    for name, value in options.items():
+        if isinstance(value, bool):
+            texts[name] = "on" if value else "off"
+        elif isinstance(value, int | str):
+            texts[name] = str(value)
+        elif isinstance(value, float):
+            texts[name] = f"{value:.17g}"
+    return texts
+
+
+# --- out --------------------------------------------------------------------------------------------------
+
+
+def device_del(vm: Machine, name: str) -> None:
+    """Ask for the device with that id or path to go; raises QemuError."""
+    device = device_by_id(vm, name)
+    if device.pending_deleted:
+        raise QemuError(f"Device {name} is already in the process of unplug")
+    request_unplug(device)
+
+
+def request_unplug(device: DeviceState) -> None:
+    """Take the device away, or ask the guest to let it go; raises QemuError."""
+    vm = device.vm
+    bus = device.parent_bus
+    device_error = None
+    if not _type_unpluggable(device):
+        device_error = QemuError(f"Device '{device.type_name}' does not support hotplugging")
+    if device_error is not None and vm.compat.hotplug_checks_device_first:
+        raise device_error
+    if bus is not None and not bus.is_hotpluggable():
+        raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
+    if device_error is not None:
+        raise device_error
+    if vm.savevm.busy is not None and vm.savevm.busy():
+        raise QemuError("device_del not allowed while migrating")
+    if bus is None and not _board_takes(vm, device.type_name):
+        raise QemuError(f"Device '{device.type_name}' does not support hotplugging")
+    if isinstance(device, PCIDevice):
+        device.pending_deleted = True
+        vm.trace("fake_unplug_requested", device=device.path)
+        return
+    device.unparent()
+
+
+def _type_unpluggable(device: DeviceState) -> bool:
+    return hotpluggable(device.vm.profile, device.type_name)
+
+
+def guest_ejects(device: DeviceState) -> None:
+    """The guest lets a device go; with function 0 of a PCI slot go all others of the slot."""
+    slot = [device]
+    if isinstance(device, PCIDevice):
+        slot = [other for other in device.bus.functions.values() if other.devfn >> 3 == device.devfn >> 3]
+    for function in reversed(slot):
+        function.unparent()
+
+
+def eject_pending(vm: Machine) -> None:
+    """What a reset of the machine does: devices that a guest was asked to let go are gone afterwards."""
+    for container in (vm.qom.peripheral, vm.qom.peripheral_anon):
+        for device in list(container.children.values()):
+            if isinstance(device, DeviceState) and device.pending_deleted and device.parent is not None:
+                guest_ejects(device)

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: MIT
+"""The phases of a start: from what the command line says to a machine that answers.
+
+    options affecting everything (name, sandbox, actions, descriptors, log)  ── help ── daemonize, pid file ── trace
+    machine object ── default devices ── early objects ── character devices ── machine properties ── accelerator
+    late objects ── monitors, serial ports ── CPU model ── memory
+    board ── devices ── checks ── incoming, or the guest starts          (after x-exit-preconfig, with -preconfig)
+
+Which error comes first, and what is left behind (a socket that was bound stays), is behaviour that tools see; hence the
+order is QEMU's. Each phase is one method of `Start`.
+
+QEMU: qemu_init and qmp_x_exit_preconfig in system/vl.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import NotEmulated, QemuError
+from fakeqemu.system import board as boards
+from fakeqemu.system.runstate import INMIGRATE
+from fakeqemu.vl import accel, helptext, machine_opts
+from fakeqemu.vl.location import NOWHERE, StartEnded
+from fakeqemu.vl.objects import is_early
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from fakeqemu.chardev.char import Chardev
+    from fakeqemu.io.process import Process
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.vl.cmdline import CommandLine
+    from fakeqemu.vl.location import Location
+    from fakeqemu.vl.opts import Opts
+
+MAX_PARALLEL_PORTS = 3
+
+
+class Start:
+    """One start. `process` is None for a machine inside somebody else's process."""
+
+    def __init__(self, line: CommandLine, vm: Machine, process: Process | None) -> None:
+        self.line = line
+        self.vm = vm
+        self.process = process
+        self.reporter = line.reporter
+        self._machine_type: str | None = None
+
+    def run(self) -> None:
+        """All phases; raises QemuError (to be reported at the reporter's place) and StartEnded."""
+        self._validate()
+        self._early_options()
+        self._help_options()
+        self._become_daemon()
+        self._init_trace()
+        machine_opts.check_rtc(self.line.groups)
+        machine_opts.take_memory(self.line)
+        self._create_machine()
+        self._default_devices()
+        self._create_objects(early=True)
+        self._create_chardevs()
+        machine_opts.apply(self.line, self.vm)
+        accel.configure(self.line, self.vm)
+        self._create_objects(early=False)
+        self._create_frontends()
+        self._init_migration()
+        if self.line.cpu is not None:
+            self._board.set_cpu(self.line.cpu)
+        self._board.resolve_memdev()
+        if self.line.preconfig:
+            self.vm.complete_startup = self.complete
+        else:
+            self.complete()
+        self.reporter.at = NOWHERE
+
+    @property
+    def _board(self) -> boards.Board:
+        assert self.vm.board is not None
+        return self.vm.board
+
+    # --- before the fork ------------------------------------------------------------------------------
+
+    def _validate(self) -> None:
+        line = self.line
+        if line.incoming is not None and line.preconfig and line.incoming != "defer":
+            raise QemuError("'preconfig' supports '-incoming defer' only")
+
+    def _early_options(self) -> None:
+        line, vm = self.line, self.vm
+        vm.name = line.guest_name
+        vm.uuid = line.uuid
+        vm.only_migratable = line.only_migratable
+        vm.dispatcher.policy.set(line.compat)
+        if line.groups.given("sandbox"):
+            self._check_sandbox()
+        if line.groups.given("action"):
+            self._take_actions()
+        if line.groups.given("add-fd"):
+            from fakeqemu.vl.add_fd import take_descriptors
+
+            take_descriptors(line, vm)
+        if line.log_file is not None or line.log_mask is not None:
+            from fakeqemu.vl.log import open_log
+
+            open_log(line, vm)
+
+    def _check_sandbox(self) -> None:
+        from fakeqemu.vl.log import check_sandbox
+
+        for opts in self.line.groups["sandbox"].items:
+            with self.reporter.within(opts.location):
+                check_sandbox(opts)
+
+    def _take_actions(self) -> None:
+        from fakeqemu.qapi.schema import schema_of
+        from fakeqemu.qapi.visitor import QObjectInputVisitor
+
+        type_ = schema_of(self.vm.profile).arguments("set-action")
+        for opts in self.line.groups["action"].items:
+            with self.reporter.within(opts.location):
+                given = QObjectInputVisitor().visit_arguments(type_, dict(opts.values))
+            self.vm.actions.update(given)
+
+    def _help_options(self) -> None:
+        line = self.line
+        if line.cpu in ("help", "?"):
+            raise helptext.recorded(line.profile, self.reporter, "-cpu help")
+        devices = line.groups.given("device")
+        for opts in devices.items if devices is not None else ():
+            if helptext.device(line.profile, self.reporter, opts):
+                raise StartEnded(0)
+
+    def _become_daemon(self) -> None:
+        line, process = self.line, self.process
+        if process is None:
+            return
+        if line.chroot is not None:
+            process.run_with_chroot(line.chroot)
+        if line.user is not None:
+            process.run_with_user(line.user)
+        if line.daemonize:
+            process.daemonize()
+            self.vm.chardevs.can_use_stdio = False
+        if line.pid_file is not None:
+            process.write_pidfile(line.pid_file)
+
+    def _init_trace(self) -> None:
+        if self.line.trace_file is not None:
+            from fakeqemu.vl.log import open_trace_file
+
+            open_trace_file(self.line.trace_file)
+
+    # --- the machine and its back ends ----------------------------------------------------------------
+
+    def _create_machine(self) -> None:
+        line = self.line
+        name = line.machine.pop("type", None)
+        boards.create_board(self.vm, name, nodefaults=line.nodefaults)
+        if line.incoming is not None:
+            self.vm.runstate.set(INMIGRATE)
+        self.vm.runstate.autostart = not line.frozen
+
+    def _default_devices(self) -> None:
+        """What the user has not taken in hand: monitor, serial and parallel port, display adapter."""
+        line, board = self.line, self._board
+        has_ports = board.family in ("pc", "q35", "microvm")
+        defaults = not line.nodefaults
+        serial = line.default_serial and defaults and has_ports and not self._has_device("isa-serial")
+        parallel = (
+            line.default_parallel and defaults and has_ports and board.family != "microvm"
+            and not self._has_device("isa-parallel")
+        )  # fmt: skip
+        monitor = line.default_monitor and defaults
+        machine_opts.check_display(line)
+        self._select_vga()
+        if line.nographic:
+            if line.daemonize and (serial or parallel or monitor):
+                raise QemuError("-nographic cannot be used with -daemonize")
+            if parallel:
+                line.parallels.append(("null", NOWHERE))
+            if serial and monitor:
+                line.serials.append(("mon:stdio", NOWHERE))
+            elif serial:
+                line.serials.append(("stdio", NOWHERE))
+            elif monitor:
+                line.add_monitor("stdio", "readline", pretty=False)
+        else:
+            if serial:
+                line.serials.append(("vc:80Cx24C", NOWHERE))
+            if parallel:
+                line.parallels.append(("vc:80Cx24C", NOWHERE))
+            if monitor:
+                line.add_monitor("vc:80Cx24C", "readline", pretty=False)
+
+    def _has_device(self, driver: str) -> bool:
+        line = self.line
+        for group, key in (("device", "driver"), ("global", "driver")):
+            given = line.groups.given(group)
+            if given is not None and any(opts.get(key) == driver for opts in given.items):
+                return True
+        return any(options.get("driver") == driver for options, _ in line.devices)
+
+    def _select_vga(self) -> None:
+        line = self.line
+        if line.vga is None:
+            return
+        machine_opts.check_vga(line, self.reporter)
+
+    def _create_objects(self, *, early: bool) -> None:
+        rest = []
+        for options in self.line.objects:
+            if is_early(options["qom-type"]) is early:
+                from fakeqemu.system.user_creatable import user_creatable_add
+
+                user_creatable_add(self.vm, options)
+            else:
+                rest.append(options)
+        self.line.objects = rest
+
+    def _create_chardevs(self) -> None:
+        chardevs = self.line.groups.given("chardev")
+        for opts in chardevs.items if chardevs is not None else ():
+            with self.reporter.within(opts.location):
+                self._create_chardev(opts)
+
+    def _create_chardev(self, opts: Opts) -> Chardev:
+        from fakeqemu.chardev.opts import new_from_opts
+
+        if opts.get("backend") in ("help", "?"):
+            raise helptext.recorded(self.line.profile, self.reporter, "-chardev help")
+        return new_from_opts(self.vm, opts)
+
+    # --- front ends -----------------------------------------------------------------------------------
+
+    def _create_frontends(self) -> None:
+        line = self.line
+        monitors = line.groups.given("mon")
+        for opts in monitors.items if monitors is not None else ():
+            from fakeqemu.vl.monitors import new_monitor
+
+            with self.reporter.within(opts.location):
+                new_monitor(self.vm, opts)
+        for index, (text, place) in enumerate(line.serials):
+            if text != "none":
+                with self.reporter.within(place):
+                    self._port(text, f"serial{index}", "serial")
+        index = 0
+        for text, place in line.parallels:
+            if text == "none":
+                continue
+            with self.reporter.within(place):
+                if index == MAX_PARALLEL_PORTS:
+                    raise QemuError("too many parallel ports")
+                self._port(text, f"parallel{index}", "parallel")
+            index += 1
+
+    def _port(self, text: str, label: str, kind: str) -> None:
+        """The character device behind a serial or parallel port, and the monitor that shares it (`mon:`)."""
+        if text.startswith("chardev:"):
+            chardev = self.vm.chardevs.find(text[len("chardev:") :])
+        else:
+            chardev = self._port_chardev(text, label)
+        if chardev is None:
+            raise QemuError(f"could not connect {kind} device to character backend '{text}'")
+        if chardev.in_use and kind == "serial" and text.startswith("chardev:"):
+            chardev.claim()
+
+    def _port_chardev(self, text: str, label: str) -> Chardev | None:
+        from fakeqemu.chardev.opts import parse_compat
+
+        group = self.line.groups["chardev"]
+        opts = group.create(label, self.reporter.at)
+        try:
+            if not parse_compat(text, opts, allow_mon=True):
+                bare = text.removeprefix("mon:")
+                if not bare.startswith(("tcp:", "telnet:", "tn3270:", "websocket:", "udp:", "vc:")):
+                    self.reporter.report(f"'{bare}' is not a valid char driver")
+                return None
+            chardev = self._create_chardev(opts)
+        except NotEmulated:
+            raise
+        except QemuError as err:
+            self.reporter.error(err)
+            return None
+        finally:
+            group.items.remove(opts)
+        if opts.get_bool("mux"):
+            from fakeqemu.vl import monitors
+
+            monitors.attach(self.vm, chardev, label, "readline", pretty=False)
+        return chardev
+
+    def _init_migration(self) -> None:
+        globals_ = self.line.groups.given("global")
+        if globals_ is not None:
+            from fakeqemu.vl.globals import register
+
+            register(self.vm, globals_.items)
+
+    # --- the board: now, or after x-exit-preconfig ----------------------------------------------------
+
+    def complete(self) -> None:
+        """Board, devices, and the guest: what x-exit-preconfig sets off; raises QemuError."""
+        line, vm = self.line, self.vm
+        self._board.init()
+        self._create_devices()
+        self._creation_done()
+        vm.phase = "ready"
+        vm.complete_startup = None
+        if line.incoming is not None:
+            if line.incoming != "defer":
+                self._listen_for_guest()
+        elif vm.runstate.autostart:
+            from fakeqemu.system.qmp_cmds import qmp_cont
+
+            self._finish(qmp_cont(vm), NOWHERE)
+
+    def _create_devices(self) -> None:
+        line = self.line
+        given = line.groups.given("device")
+        if given is None and not line.devices:
+            return
+        from fakeqemu.vl.qdev_monitor import device_add
+
+        for opts in given.items if given is not None else ():
+            with self.reporter.within(opts.location):
+                device_add(self.vm, opts.as_dict(), from_json=False, hotplug=False)
+        for options, place in line.devices:
+            with self.reporter.within(place):
+                device_add(self.vm, options, from_json=True, hotplug=False)
+
+    def _creation_done(self) -> None:
+        line = self.line
+        if line.groups.given("global") is not None:
+            from fakeqemu.vl.globals import check_used
+
+            check_used(self.vm, self.reporter)
+        if line.vga not in (None, "none") and self._board.family in ("none", "microvm"):
+            self.reporter.warn(
+                "A -vga option was passed but this machine type does not use that option; No VGA device has been created"
+            )
+
+    def _listen_for_guest(self) -> None:
+        from fakeqemu.migration.qmp_cmds import qmp_migrate_incoming
+
+        where = self.line.incoming
+        try:
+            if isinstance(where, str):
+                outcome = qmp_migrate_incoming(self.vm, uri=where)
+            else:
+                outcome = qmp_migrate_incoming(self.vm, channels=[where])
+            if outcome is not None:
+                self._finish(outcome, NOWHERE)
+        except QemuError as err:
+            raise err.prefixed(f"-incoming {self.line.incoming_text}: ") from None
+
+    def _finish(self, coro: Coroutine[Any, Any, Any], place: Location) -> None:
+        """Run `coro` until it ends, the main loop turning where it must; raises what it raises."""
+        failures: list[QemuError] = []
+
+        async def guarded() -> None:
+            try:
+                await coro
+            except QemuError as err:
+                failures.append(err)
+
+        with self.reporter.within(place):
+            task = self.vm.host.start(guarded(), "vl")
+            if not task.done and self.process is not None:
+                self.process.run(lambda: task.done)
+            if failures:
+                raise failures[0]
