@@ -150,7 +150,10 @@ class Clock:
         """Fire all timers that are due; says whether any was."""
         fired = False
         now = self.now_ns()
+        newest = self._count  # a timer set by one that fires has its turn in the next round
         while self._timers and (not self._timers[0].pending or self._timers[0].deadline_ns <= now):
+            if self._timers[0].order > newest:
+                break
             timer = heappop(self._timers)
             if timer.pending:
                 fired = True

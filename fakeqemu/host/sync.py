@@ -95,7 +95,7 @@ class Task:
         self._coro = coro
         self._outcome = Future(host)
         self._waiting: Future | None = None
-        self._wakeup = self._step
+        self._wakeup = self._wake
         self._cancel_wanted = False
         self._stepping = False
         self._joined = False
@@ -104,6 +104,11 @@ class Task:
     @property
     def done(self) -> bool:
         return self._outcome.done
+
+    def _wake(self) -> None:
+        # A turn may have been asked for by a future that was given up since, for a cancellation: then this one is not done.
+        if self._waiting is not None and self._waiting.done:
+            self._step()
 
     def _step(self) -> None:
         if self._outcome.done or self._stepping:
@@ -172,6 +177,18 @@ class Task:
         self._joined = True
         return await self._outcome
 
+    def claim(self) -> None:
+        """Count as joined: the outcome is somebody's business, and is reported to nobody else."""
+        self._joined = True
+
+    async def wait(self) -> None:
+        """Wait for the end, good or bad; `Cancelled` raised here is always the caller's own."""
+        self.claim()
+        if not self._outcome.done:
+            ended = Future(self._host)
+            self._outcome.add_done_callback(ended.set_result)
+            await ended
+
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         self._outcome.add_done_callback(callback)
 
@@ -219,13 +236,17 @@ class TaskGroup:
     ) -> bool:
         if error is not None:
             self.cancel()
-        for task in self._tasks:
-            try:
-                await task.join()
-            except Cancelled:
-                if not task.done:  # we are the one who is cancelled
+        cancelled: Cancelled | None = None
+        for task in self._tasks:  # the list may still grow
+            while not task.done:
+                try:
+                    await task.wait()
+                except Cancelled as request:  # they go first, then we
+                    cancelled = request
                     self.cancel()
-                    raise
+            task.claim()
+        if cancelled is not None:
+            raise cancelled
         if error is None and self._first_error is not None:
             raise self._first_error
         return False

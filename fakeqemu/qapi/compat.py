@@ -115,6 +115,44 @@ ROWS: tuple[CompatRow, ...] = (
         (((), False), ((10, 0), True)),
         "`chardev 'ID' is already in use`, before `Device 'ID' is in use`.",
     ),
+    # --- devices ---
+    CompatRow(
+        "device_add_takes_json",
+        "device_add hands the values of its arguments to the properties as they are, not as text.",
+        (((), False), ((9, 2), True)),
+        "Numbers in quotes are refused; before, every value was read as the command line reads it.",
+    ),
+    CompatRow(
+        "device_cold_only_not_pluggable",
+        "device_add of a type without hotplug is refused as if users could not make such devices.",
+        (((), True), ((10, 0), False)),
+        "`Parameter 'driver' expects a pluggable device type`, since 10.0 `Device 'VGA' does not support hotplugging`.",
+    ),
+    CompatRow(
+        "device_full_bus_told",
+        "Where the only buses of a kind are full, the error says so.",
+        (((), False), ((11, 0), True)),
+        "`A 'virtio-bus' bus was found but is full`, before `No 'virtio-bus' bus found for device ...`.",
+    ),
+    CompatRow(
+        "device_hotplug_type_first",
+        "Whether a type takes part in hotplug is asked before its bus is.",
+        (((), False), ((10, 0), True)),
+        "device_del of a VGA on pcie.0 blames the device, before the bus.",
+    ),
+    CompatRow(
+        "device_id_checked",
+        "device_add refuses ids that are no identifiers.",
+        (((), False), ((10, 1), True)),
+        "`Invalid qdev ID 'a b'`; up to 9.1 the options themselves refused them with other words.",
+    ),
+    CompatRow(
+        "device_not_a_device_text",
+        "What device_del says of an object that is no device.",
+        (((), "a hotpluggable device"), ((10, 0), "a device")),
+        "`/machine is not a hotpluggable device` or `/machine is not a device`.",
+        ("a hotpluggable device", "a device"),
+    ),
     # --- events ---
     CompatRow(
         "event_block_io_error_limited",
@@ -150,6 +188,24 @@ ROWS: tuple[CompatRow, ...] = (
         "The member `qom-type` is there.",
     ),
     CompatRow(
+        "info_cpus_model",
+        "`info cpus` shows the model of each CPU.",
+        (((), False), ((10, 1, 0), True)),
+        "`model=qemu64` at the end of each line.",
+    ),
+    CompatRow(
+        "iothread_poll_weight",
+        "iothreads have the property poll-weight.",
+        (((), False), ((11, 0, 0), True)),
+        "query-iothreads and `info iothreads` show it.",
+    ),
+    CompatRow(
+        "iothread_poll_factors",
+        "What poll-grow and poll-shrink of an iothread are when nobody sets them.",
+        (((), 0), ((11, 0, 0), 2)),
+        "query-iothreads shows 2 and 2 instead of 0 and 0.",
+    ),
+    CompatRow(
         "machine_deprecation_warned",
         "Starting a deprecated versioned machine type prints a warning.",
         (((), False), ((9, 0, 0), True)),
@@ -166,6 +222,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Levels of the CPU topology besides sockets, cores and threads.",
         (((), "dies clusters"), ((8, 2, 0), "drawers books dies clusters"), ((9, 0, 0), "drawers books dies clusters modules")),
         "`-smp` takes them and the machine property `smp` shows them.",
+    ),
+    CompatRow(
+        "status_singlestep",
+        "query-status has the member `singlestep`.",
+        (((), True), ((9, 0, 0), False)),
+        "It was always false unless -singlestep was given.",
     ),
     CompatRow(
         "smp_unsupported_text",
@@ -243,6 +305,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`fd: migration to a file is not supported. Use file: instead.`",
     ),
     CompatRow(
+        "migration_file_transport",
+        "A migration can go to a file: `file:PATH[,offset=SIZE]`.",
+        (((), False), ((8, 2), True)),
+        "Before, an address of no known kind.",
+    ),
+    CompatRow(
         "migration_final_sync_counted",
         "The look at the dirty bitmap after the guest has stopped is a pass of its own.",
         (((), True), ((11, 0), False)),
@@ -271,6 +339,12 @@ ROWS: tuple[CompatRow, ...] = (
         "query-migrate of a destination that listens has a status.",
         (((), False), ((8, 2), True)),
         "`status: setup` beside socket-address.",
+    ),
+    CompatRow(
+        "migration_inet_options_checked",
+        "Options of a tcp address are taken by name, and unknown ones refused.",
+        (((), False), ((10, 1), True)),
+        "`Invalid parameter 'bogus'`; before, what is not known is passed over.",
     ),
     CompatRow(
         "migration_multifd_postcopy",
@@ -347,6 +421,13 @@ ROWS: tuple[CompatRow, ...] = (
         (((), False), ((8, 0), True)),
         "`Option multifd-zlib-level expects a value between 0 and 9`.",
     ),
+    # --- pci ---
+    CompatRow(
+        "pci_port_has_one_slot",
+        "Behind a PCI Express port every function is one of slot 0.",
+        (((), False), ((8, 1), True)),
+        "A second device plugged in behind a port while the machine runs is refused; other slots are warned of.",
+    ),
     # --- vfio ---
     CompatRow(
         "vfio_fd_error_object",
@@ -373,6 +454,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Migration without dirty tracking is refused when the container's bitmap cannot describe all of RAM.",
         (((), False), ((11, 1), True)),
         "`Migration is currently not supported with large memory VM due to ...` with enable-migration=on.",
+    ),
+    CompatRow(
+        "vfio_launch_us",
+        "How long starting the thread of one parallel transition takes, in microseconds.",
+        (((), 0),),
+        "Stopping N devices side by side takes N times that longer.",
     ),
     CompatRow(
         "vfio_migration_v2",

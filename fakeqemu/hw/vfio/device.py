@@ -37,6 +37,11 @@ class VFIODevices:
         #: data bytes sent for all devices since the migration began
         self.bytes_transferred = 0
         self._multiple_blocker: Blocker | None = None
+        vm.on_reset.add(self._guest_reset)
+
+    def _guest_reset(self, cause: str) -> None:  # noqa: ARG002
+        for device in self.devices:
+            device.guest_reset()
 
     def migratable(self) -> bool:
         """Whether query-migrate shows vfio: at least one device, and none that blocks migration by itself."""
@@ -134,3 +139,11 @@ class VFIODevice:
         if not self.function.reset_works:
             raise os_error(errno.ENOTTY)
         self.driver.reset()
+
+    def guest_reset(self) -> None:
+        """The machine is reset, and the device with it: RUNNING, whatever QEMU last asked for, sessions lost."""
+        self.vm.trace("vfio_pci_reset", name=self.name)
+        try:
+            self.reset()
+        except OSError as err:
+            self.vm.trace("fake_vfio_reset_failed", name=self.name, error=os.strerror(err.errno or 0))

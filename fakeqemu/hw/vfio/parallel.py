@@ -16,6 +16,8 @@ QEMU: the series "vfio/migration: parallel device state transitions", not merged
 
 from __future__ import annotations
 
+from fakeqemu.host.clock import NS_PER_US
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 
     #: (running, run state) -> the transition; it reports its own failure
     Transition = Callable[[bool, str], Coroutine[Any, Any, None]]
-
-#: microseconds that starting one thread takes; `-fake vfio-launch-us=N`
-LAUNCH_SETTING = "vfio-launch-us"
 
 
 class ParallelTransitions:
@@ -62,9 +61,7 @@ class ParallelTransitions:
 
     async def _launch(self, transition: Coroutine[Any, Any, None], thread_name: str) -> None:
         assert self._task is None, "two transitions of one device at once"
-        cost_us = int(self._vm.fake.get(LAUNCH_SETTING, "0"))
-        if cost_us:
-            await self._vm.host.clock.sleep(cost_us * 1000)
+        await self._vm.host.clock.sleep(self._vm.compat.vfio_launch_us * NS_PER_US)
         self._task = self._vm.host.start(transition, thread_name)
 
     async def _join(self) -> None:

@@ -392,6 +392,8 @@ class VendorDriver:
     def reset(self) -> None:
         """To RUNNING from anywhere, ERROR included; any session and the internal state are lost. Raises OSError."""
         self._vm.faults.check("vfio_pci_reset", device=self.name)
+        if self._walking:
+            raise os_error(errno.EBUSY)  # the kernel waits for the transition; nobody here could
         self._leave_session()
         self.state = fsm.RUNNING
         self.internal = self._random("internal").getrandbits(64)
