@@ -214,7 +214,7 @@ class Chardev(Object):
     def _drop_early(self) -> None:
         for _data, fds in self._early:
             for fd in fds:
-                os.close(fd)
+                self.vm.host.close_fd(fd)
         self._early.clear()
         self._early_size = 0
 

@@ -103,6 +103,14 @@ class Host:
         """A channel over a descriptor (socket, pipe, file), which it then owns."""
         raise NotImplementedError
 
+    def close_fd(self, fd: int) -> None:
+        """Give a descriptor back; raises OSError."""
+        raise NotImplementedError
+
+    def dup_fd(self, fd: int) -> int:
+        """A second descriptor for the same thing; raises OSError."""
+        raise NotImplementedError
+
     def open_channel(self, path: str, flags: int, mode: int = 0o660, *, name: str = "") -> Channel:
         """Open a file as a channel (seekable when the file is); raises OSError."""
         raise NotImplementedError

@@ -111,6 +111,12 @@ class ProcessHost(Host):
     def channel_for_fd(self, fd: int, *, name: str = "") -> Channel:
         return file.channel_for_fd(self, fd, name)
 
+    def close_fd(self, fd: int) -> None:
+        os.close(fd)
+
+    def dup_fd(self, fd: int) -> int:
+        return os.dup(fd)
+
     def open_channel(self, path: str, flags: int, mode: int = 0o660, *, name: str = "") -> Channel:
         return file.open_channel(self, path, flags, mode, name)
 
