@@ -263,6 +263,7 @@ class SimNetwork:
 
     def _bind_unix(self, address: SocketAddress) -> SocketAddress:
         path = address["path"]
+        _check_length(path)
         if not address.get("abstract"):
             try:
                 self._world.files.check_parent(path)
@@ -289,9 +290,7 @@ class SimNetwork:
             bound = {"type": "inet", "host": address["host"], "port": str(candidate)}
             if _key(bound) not in self._bound:
                 return bound
-        if last > port:
-            raise QemuError("Failed to find an available port: Address already in use")
-        raise QemuError("Failed to bind socket: Address already in use")
+        raise QemuError("Failed to find an available port: Address already in use")
 
     def unbind(self, address: SocketAddress) -> None:
         self._bound.pop(_key(address), None)
@@ -315,14 +314,21 @@ class SimNetwork:
             return listener
         if address["type"] == "unix":
             path = address["path"]
+            _check_length(path)
             there = self._world.files.exists(path) or address.get("abstract")
             why = "Connection refused" if there else "No such file or directory"
             raise QemuError(f"Failed to connect to '{path}': {why}")
         raise QemuError(f"Failed to connect to '{address['host']}:{address['port']}': Connection refused")
 
 
+_UNIX_PATH_SIZE = 108
 _ANY = ("", "0.0.0.0", "::", "*")
 _LOOPBACK = ("localhost", "::1")
+
+
+def _check_length(path: str) -> None:
+    if len(path.encode()) > _UNIX_PATH_SIZE:
+        raise QemuError(f"UNIX socket path '{path}' is too long", hint=f"Path must be less than {_UNIX_PATH_SIZE} bytes")
 
 
 def _key(address: SocketAddress) -> str:
