@@ -50,7 +50,7 @@ _coroutine.close()
 class Command:
     """A command of the profile, with what a call needs to know of it."""
 
-    __slots__ = ("_arg", "_type", "_vm", "checked", "features", "function", "name", "oob", "preconfig")
+    __slots__ = ("_arg", "_as_one", "_function", "_type", "_vm", "checked", "features", "name", "oob", "preconfig")
 
     def __init__(self, vm: Machine, name: str, entry: dict[str, Any]) -> None:
         self._vm = vm
@@ -61,7 +61,8 @@ class Command:
         self.preconfig: bool = entry["preconfig"]
         self.features: list[str] = entry["features"]
         self.checked = name not in registry.UNCHECKED
-        self.function: Callable[..., Any] | None = registry.find(name)
+        self._as_one = not self.checked or name in registry.WHOLE
+        self._function: Callable[..., Any] | None = None  # found when first called: a refusal needs no module
 
     def check_arguments(self, arguments: dict[str, Any], policy: CompatPolicy) -> dict[str, Any]:
         """The arguments as the function takes them; raises QemuError."""
@@ -81,10 +82,12 @@ class Command:
 
     def call(self, arguments: dict[str, Any]) -> Any:
         """What the function returns: a value, or a coroutine of a command that waits."""
-        function = self.function
+        function = self._function
         if function is None:
-            raise NotEmulated(f"The command {self.name} is not emulated")
-        if not self.checked:
+            function = self._function = registry.find(self.name)
+            if function is None:
+                raise NotEmulated(f"The command {self.name} is not emulated")
+        if self._as_one:
             return function(self._vm, arguments)
         if not arguments:
             return function(self._vm)
@@ -183,7 +186,7 @@ class Dispatcher:
                 return
         else:
             self._busy = True
-            self._vm.host.start(self._run_with_bql(monitor, message), "qmp-dispatcher")
+            self._vm.host.start(self._run_with_bql(monitor, message, oob), "qmp-dispatcher")
             if oob:
                 monitor.resume()
             return
@@ -199,10 +202,10 @@ class Dispatcher:
         if task.done:
             self._busy = False
             return True
-        task.add_done_callback(self._command_ended(monitor))
+        task.add_done_callback(self._command_ended(monitor, monitor.oob_enabled))
         return False
 
-    async def _run_with_bql(self, monitor: MonitorQMP, message: Any) -> None:
+    async def _run_with_bql(self, monitor: MonitorQMP, message: Any, oob: bool) -> None:
         """As `_run_next_of`, when somebody else has the BQL."""
         await self._vm.bql.acquire()
         try:
@@ -210,7 +213,7 @@ class Dispatcher:
             if waits is not None:
                 await self._finish(monitor, message, waits)
         finally:
-            self._command_ended(monitor)()
+            self._command_ended(monitor, oob)()
 
     async def _finish(self, monitor: MonitorQMP, message: dict[str, Any], waits: Coroutine[Any, Any, Any]) -> None:
         """Wait for a command and answer it."""
@@ -221,13 +224,14 @@ class Dispatcher:
         else:
             self._reply(monitor, message, result)
 
-    def _command_ended(self, monitor: MonitorQMP) -> Callable[[], None]:
+    def _command_ended(self, monitor: MonitorQMP, oob: bool) -> Callable[[], None]:
         def ended() -> None:
             self._vm.bql.release()
             self._busy = False
             self.begin_batch()
             try:
-                monitor.resume()
+                if not oob:  # else it was resumed when the command began
+                    monitor.resume()
                 self.run()
             finally:
                 self.end_batch()

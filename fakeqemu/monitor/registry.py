@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 #: module -> its commands. Add yours here.
 MODULES: dict[str, tuple[str, ...]] = {
+    "fakeqemu.hw.qmp_cmds": ("device-sync-config", "device_add", "device_del", "query-pci"),
     "fakeqemu.chardev.qmp_cmds": (
         "chardev-add",
         "chardev-change",
@@ -42,6 +43,52 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ringbuf-write",
         "yank",
     ),
+    "fakeqemu.qom.qmp_cmds": (
+        "device-list-properties",
+        "qom-get",
+        "qom-list",
+        "qom-list-get",
+        "qom-list-properties",
+        "qom-list-types",
+        "qom-set",
+    ),
+    "fakeqemu.system.qmp_cmds": (
+        "cont",
+        "query-accelerators",
+        "query-cpus-fast",
+        "query-hotpluggable-cpus",
+        "query-iothreads",
+        "query-kvm",
+        "query-memdev",
+        "query-memory-size-summary",
+        "query-name",
+        "query-status",
+        "query-uuid",
+        "quit",
+        "set-action",
+        "stop",
+        "system_powerdown",
+        "system_reset",
+        "x-exit-preconfig",
+    ),
+    "fakeqemu.system.qmp_cmds_fds": (
+        "add-fd",
+        "closefd",
+        "getfd",
+        "query-fdsets",
+        "remove-fd",
+    ),
+    "fakeqemu.system.qmp_cmds_inventory": (
+        "query-command-line-options",
+        "query-cpu-definitions",
+        "query-current-machine",
+        "query-machines",
+        "query-target",
+    ),
+    "fakeqemu.system.qmp_cmds_objects": (
+        "object-add",
+        "object-del",
+    ),
     "fakeqemu.monitor.qmp_cmds": (
         "human-monitor-command",
         "qmp_capabilities",
@@ -53,6 +100,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 #: commands whose arguments the schema does not judge (`gen: false` in QEMU's QAPI)
 UNCHECKED = ("device_add",)
+
+#: commands that get their checked arguments as one dict: unions with more members than a function should name
+WHOLE = ("object-add",)
 
 #: arguments whose names are keywords of Python
 _KEYWORDS = ("class", "from", "if", "in", "is", "lambda", "pass")

@@ -243,6 +243,18 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- memory ---
     CompatRow(
+        "memdev_busy_text",
+        "The words for a memory backend that cannot be deleted because it is in use; ID stands for its id.",
+        (((), "object 'ID' is in use, can not be deleted"), ((11, 0, 0), "Cannot delete host memory backend 'ID' which is mapped")),
+        "The error of object-del.",
+    ),
+    CompatRow(
+        "memdev_page_multiple",
+        "The size of a memory-backend-file is a multiple of the page size, and a file too small is told by name.",
+        (((), False), ((9, 0, 0), True)),
+        "`memory size must be multiple of 4 KiB`; `... is too small for 'size' option ...`.",
+    ),
+    CompatRow(
         "memory_load_transaction",
         "Loading the devices of an incoming migration is one memory transaction.",
         (((), False),),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from fakeqemu.error import DEVICE_NOT_FOUND, NotEmulated, QemuError
 from fakeqemu.qapi.profile import MISSING
+from fakeqemu.qapi.qdict import GHashTable
 from fakeqemu.qom.properties import check_typed, default_of, parse_text, wrong_type
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class Property:
     """One property of one object. `get` and `set` are None where the object's stored values serve."""
 
-    __slots__ = ("default", "description", "get", "name", "set", "type", "writable")
+    __slots__ = ("default", "description", "get", "name", "set", "type", "visited_as", "writable")
 
     def __init__(
         self,
@@ -43,9 +44,12 @@ class Property:
         get: Callable[[], Any] | None = None,
         set: Callable[[Any], None] | None = None,
         writable: bool = True,
+        visited_as: str | None = None,
     ) -> None:
         self.name = name
         self.type = type
+        #: the type that input is judged by, where QEMU declares another one than it reads
+        self.visited_as = visited_as or type
         self.description = description
         self.default = default
         self.get = get
@@ -124,8 +128,12 @@ class Object:
         for below in list(self._children.values()):
             below.unparent()
         self.unparented()
-        parent._children.pop(self.name, None)
+        parent.forget_child(self.name)
         self.parent = None
+
+    def forget_child(self, name: str) -> None:
+        """The child `name` leaves: called by its `unparent`."""
+        self._children.pop(name, None)
 
     def unparented(self) -> None:
         """Called just before the object leaves the tree; for subclasses."""
@@ -162,6 +170,7 @@ class Object:
         description: str | None = None,
         default: Any = MISSING,
         writable: bool = True,
+        visited_as: str | None = None,
     ) -> None:
         """Give the object a property of ours. Without `get` and `set` it reads and takes a stored value.
 
@@ -169,7 +178,7 @@ class Object:
         """
         if get is not None and set is None:
             writable = False
-        self._defined[name] = Property(name, type, description, default, get, set, writable)
+        self._defined[name] = Property(name, type, description, default, get, set, writable, visited_as)
 
     def properties(self) -> list[Property]:
         """Every property, in the order in which QEMU lists them."""
@@ -259,12 +268,12 @@ class Object:
     def set(self, name: str, value: Any) -> None:
         """Set from a JSON value, as `qom-set` and `object-add` do; raises QemuError."""
         prop = self._writable_property(name)
-        self._store(prop, check_typed(prop.type, name, value))
+        self._store(prop, check_typed(prop.visited_as, name, value))
 
     def set_str(self, name: str, text: str) -> None:
         """Set from text, as `-object a=b` does; raises QemuError."""
         prop = self._writable_property(name)
-        self._store(prop, parse_text(prop.type, name, text))
+        self._store(prop, parse_text(prop.visited_as, name, text))
 
     def _writable_property(self, name: str) -> Property:
         prop = self.find_property(name)
@@ -320,6 +329,33 @@ def _path_of(child: Object) -> Callable[[], str]:
     return lambda: child.path
 
 
+class Container(Object):
+    """A container that the model fills. It lists its children as QEMU does: by its hash table, the last slot first."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, vm: Machine) -> None:
+        super().__init__(vm, "container")
+        self._table = GHashTable()
+
+    def add_child(self, name: str, child: Object) -> Object:
+        super().add_child(name, child)
+        self._table.add(child.name)
+        return child
+
+    def forget_child(self, name: str) -> None:
+        super().forget_child(name)
+        self._table.remove(name)
+
+    def in_table_order(self) -> list[Object]:
+        """The children as QEMU finds them when it goes through all."""
+        return [self._children[name] for name in self._table]
+
+    def properties(self) -> list[Property]:
+        children = [self.find_property(child.name) for child in reversed(self.in_table_order())]
+        return [Property("type", "string", writable=False), *(prop for prop in children if prop is not None)]
+
+
 class QomTree:
     """The composition tree of one machine.
 
@@ -336,13 +372,13 @@ class QomTree:
         #: /machine; None until -machine has chosen
         self.machine: Object | None = None
         #: /objects: user-creatable objects, and what a board makes by itself of that kind
-        self.objects = Object(vm, "container")
+        self.objects = Container(vm)
         #: /chardevs
-        self.chardevs = Object(vm, "container")
+        self.chardevs = Container(vm)
         #: /machine/peripheral: devices with an id
-        self.peripheral = Object(vm, "container")
+        self.peripheral = Container(vm)
         #: /machine/peripheral-anon: devices that a user made without an id
-        self.peripheral_anon = Object(vm, "container")
+        self.peripheral_anon = Container(vm)
         #: /machine/unattached: devices of the board
         self.unattached = Object(vm, "container")
         self.root.add_child("objects", self.objects)
@@ -357,7 +393,7 @@ class QomTree:
 
     def load(self) -> None:
         """Read what the profile tells of this board's tree, once; called before anybody looks around."""
-        if not self._loaded and self.machine is not None:
+        if not self._loaded and self.machine is not None and self.vm.phase != "preconfig":
             self._loaded = True
             from fakeqemu.qom.registry import load_board_tree
 

@@ -13,6 +13,8 @@ QEMU: qapi/qobject-input-visitor.c, qapi/qapi-visit-core.c, util/cutils.c
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
+from fakeqemu.qapi import cutils
+from fakeqemu.qapi.cutils import NumberError, parse_int64, parse_uint64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,73 +135,23 @@ def parse_text(type_name: str, name: str, text: str) -> Any:
         return parse_bool(name, text)
     if scalar == "size":
         return parse_size(name, text)
-    signed = INTEGERS[scalar][1]
-    number = _parse_number(text)
-    if signed:
-        if number is None or not I64_MIN <= number <= I64_MAX:
-            raise QemuError(f"Parameter '{name}' expects integer")
-    elif number is None or not -U64_MAX <= number <= U64_MAX:
-        raise QemuError(f"Parameter '{name}' expects integer")
+    try:
+        number = parse_int64(text) if INTEGERS[scalar][1] else parse_uint64(text)
+    except NumberError:
+        raise QemuError(f"Parameter '{name}' expects integer") from None
     return check_integer(scalar, name, number)
 
 
 def parse_bool(name: str, text: str) -> bool:
-    if text in ("on", "yes", "true", "y"):
-        return True
-    if text in ("off", "no", "false", "n"):
-        return False
-    raise QemuError(f"Parameter '{name}' expects 'on' or 'off'")
-
-
-def _parse_number(text: str) -> int | None:
-    """A number in C notation (0x hexadecimal, leading 0 octal), None for anything else."""
-    stripped = text.lstrip(" \t\n\v\f\r")
-    sign = -1 if stripped[:1] == "-" else 1
-    digits = stripped[1:] if stripped[:1] in ("-", "+") else stripped
-    base = 10
-    if digits[:2] in ("0x", "0X"):
-        base, digits = 16, digits[2:]
-    elif digits[:1] == "0" and len(digits) > 1:
-        base, digits = 8, digits[1:]
-    if not digits.isascii() or not digits.isalnum():
-        return None
-    try:
-        return sign * int(digits, base)
-    except ValueError:
-        return None
-
-
-#: suffix of a size -> its power of 1024
-_SIZE_SUFFIXES = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
-
-
-def parse_size(name: str, text: str, default_suffix: str = "B") -> int:
-    """A size with an optional suffix (512, 64K, 1.5G, 0x100); raises QemuError in the words of `-m` and size properties."""
-    value = scan_size(text, default_suffix)
+    value = cutils.parse_bool(text)
     if value is None:
-        raise QemuError(f"Parameter '{name}' expects a size value representable as a 64-bit integer")
+        raise QemuError(f"Parameter '{name}' expects 'on' or 'off'")
     return value
 
 
-def scan_size(text: str, default_suffix: str = "B") -> int | None:
-    """As `parse_size`; None for what is no size or does not fit in 64 bits."""
-    body, power = text, _SIZE_SUFFIXES[default_suffix]
-    if body[:2] in ("0x", "0X"):
-        # Hexadecimal digits swallow B and E; only the other suffixes can follow.
-        if body[-1:].upper() in ("K", "M", "G", "T", "P"):
-            return None
-        number = _parse_number(body)
-        return None if number is None or number > U64_MAX else number << 10 * power if number << 10 * power <= U64_MAX else None
-    if body and body[-1].upper() in _SIZE_SUFFIXES:
-        power = _SIZE_SUFFIXES[body[-1].upper()]
-        body = body[:-1]
-    whole, dot, fraction = body.partition(".")
-    if not whole.isascii() or not whole.isdigit() or (fraction and not (fraction.isascii() and fraction.isdigit())):
-        return None
-    value = int(whole) << 10 * power
-    if dot and fraction:
-        if power == 0 and fraction.strip("0"):
-            return None
-        value += (int(fraction) << 10 * power) // 10 ** len(fraction)
-    return value if value <= U64_MAX else None
-
+def parse_size(name: str, text: str) -> int:
+    """A size with an optional suffix (512, 64K, 1.5G, 0x100); raises QemuError."""
+    try:
+        return cutils.parse_size(text)
+    except NumberError:
+        raise QemuError(f"Parameter '{name}' expects size") from None

@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 #: QOM type -> module:class. The class is called with (vm, type name).
 CLASSES: dict[str, str] = {
+    "PCI": "fakeqemu.hw.pci.bus:PCIBus",
+    "bus": "fakeqemu.hw.core.qdev:BusState",
     "device": "fakeqemu.hw.core.stock:StockDevice",
-    "iothread": "fakeqemu.system.objects:IOThread",
+    "pci-device": "fakeqemu.hw.core.stock:StockPCIDevice",
+    "iothread": "fakeqemu.system.iothread:IOThread",
+    "main-loop": "fakeqemu.system.iothread:MainLoop",
     "secret": "fakeqemu.system.objects:Secret",
-    "rng-builtin": "fakeqemu.system.objects:RngBuiltin",
-    "memory-backend-ram": "fakeqemu.system.hostmem:HostMemoryBackend",
+    "rng-builtin": "fakeqemu.system.objects:RngBackend",
+    "rng-random": "fakeqemu.system.objects:RngRandom",
+    "memory-backend-ram": "fakeqemu.system.hostmem:MemoryBackendRam",
     "memory-backend-file": "fakeqemu.system.hostmem:MemoryBackendFile",
     "memory-backend-memfd": "fakeqemu.system.hostmem:MemoryBackendMemfd",
     "vfio-pci": "fakeqemu.hw.vfio.pci:VFIOPCIDevice",
@@ -71,3 +76,6 @@ def load_board_tree(vm: Machine) -> None:
     assert board is not None
     record = board.tree_record()
     vm.qom.root.attach_record(record)
+    # Those that exist already learn what is recorded of them now: nobody else would open the record above them.
+    vm.qom.root.open_record()
+    board.object.open_record()

@@ -13,19 +13,20 @@ from sys import modules
 
 from fakeqemu.host.faults import FaultPoints
 from fakeqemu.notify import NotifierList
-from fakeqemu.system.runstate import RunState
+from fakeqemu.system.runstate import FINISH_MIGRATE, INMIGRATE, PRELAUNCH, RUNNING, SHUTDOWN, RunState
 from fakeqemu.trace import Trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.chardev.char import ChardevRegistry
     from fakeqemu.host.host import Host
     from fakeqemu.host.sync import Task
-    from fakeqemu.migration.register import SaveRegistry
     from fakeqemu.hw.vfio.device import VFIODevices
     from fakeqemu.hw.vfio.hostmodel import HostModel
+    from fakeqemu.migration.register import SaveRegistry
     from fakeqemu.migration.state import Migration
     from fakeqemu.monitor.dispatch import Dispatcher
     from fakeqemu.qapi.compat import Compat
@@ -74,7 +75,7 @@ class Machine:
         #: text of -machine's canonical type, as it stands in a migration stream
         self.board: Board | None = None
         self.ram_blocks: list[RAMBlock] = []
-        #: phases of start-up: "preconfig" until the board is built, then "ready"
+        #: phases of start-up: "preconfig" until the board is built, "initialized" while devices are made, then "ready"
         self.phase = "preconfig"
         self.kvm_enabled = False
         self.quit_requested = False
@@ -82,6 +83,12 @@ class Machine:
         self.exit_status = 0
         #: told once, when the machine is to end: (cause,) is a ShutdownCause ("host-qmp-quit", "host-signal", ...)
         self.on_shutdown = NotifierList()
+        #: told after each reset of the guest: (cause,)
+        self.on_reset = NotifierList()
+        #: what is done when the guest reboots, shuts down, panics, or when its watchdog expires (`-action`)
+        self.actions = {"reboot": "reset", "shutdown": "poweroff", "panic": "shutdown", "watchdog": "reset"}
+        #: what x-exit-preconfig calls: the second half of the start, given by vl
+        self.complete_startup: Callable[[], None] | None = None
         self.bugs = 0
         #: options of `-fake`, by key
         self.fake: dict[str, str] = {}
@@ -119,6 +126,41 @@ class Machine:
     def emit(self, event: str, data: dict[str, Any] | None = None) -> None:
         """Send a QMP event to every negotiated monitor; `data` may be left out."""
         self.events.emit(event, data)
+
+    # --- the end, and beginning anew ------------------------------------------------------------------
+
+    def request_shutdown(self, cause: str, *, guest: bool = False) -> None:
+        """The machine is to end (`cause` is QAPI's ShutdownCause): SHUTDOWN event, then `on_shutdown` or, with
+        `-no-shutdown`, a stop in run state shutdown. Nothing but the event when it is ending already.
+
+        `quit_requested` is set, and `on_shutdown` told, in a later turn: what goes on now is still answered.
+        """
+        self.emit("SHUTDOWN", {"guest": guest, "reason": cause})
+        if self.quit_requested:
+            return
+        if self.actions["shutdown"] == "pause":
+            self.host.start(self.runstate.vm_stop(SHUTDOWN), "main-loop")
+            return
+        self.quit_requested = True
+        self.host.call_soon(lambda: self.on_shutdown.notify(cause))
+
+    def request_reset(self, cause: str, *, guest: bool = False) -> None:
+        """Reset the guest: RESET event, `on_reset`; a guest that does not run is as before its launch afterwards.
+
+        With `-no-reboot` this is a shutdown, except for causes within the machine.
+        """
+        if self.actions["reboot"] == "shutdown" and cause != "subsystem-reset":
+            self.request_shutdown(cause, guest=guest)
+            return
+        self.trace("fake_reset", cause=cause)
+        self.on_reset.notify(cause)
+        self.emit("RESET", {"guest": guest, "reason": cause})
+        if self.runstate.state not in (RUNNING, INMIGRATE, FINISH_MIGRATE):
+            self.runstate.set(PRELAUNCH)
+
+    def request_powerdown(self) -> None:
+        """Press the power button: POWERDOWN event; no guest is here to act on it."""
+        self.emit("POWERDOWN")
 
     def report_bug(self, error: BaseException, where: str) -> None:
         """A bug of ours: log it with its traceback and count it."""

@@ -66,6 +66,9 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     GUEST_PANICKED: (RUNNING, FINISH_MIGRATE, PRELAUNCH),
 }  # fmt: skip
 
+#: states out of which only a reset leads
+NEED_RESET = (INTERNAL_ERROR, SHUTDOWN)
+
 
 class ChangeStateEntry:
     """One registered handler; `remove()` takes it out of the list."""
@@ -140,18 +143,19 @@ class RunState:
                 await waits
 
     async def vm_stop(self, state: str) -> None:
-        """Stop the guest (STOP event) and move to `state`; when it does not run only the state changes."""
+        """Stop the guest (STOP event) and move to `state`; nothing happens when it does not run."""
         if self.running:
             self._vm.guest.stopped()
             self.set(state)
             await self.notify(False, state)
             self._vm.emit("STOP")
-        else:
-            self.set(state)
 
     async def vm_stop_force_state(self, state: str) -> None:
         """As `vm_stop`, and where the guest does not run, move to `state` all the same (as a migration does)."""
-        await self.vm_stop(state)
+        if self.running:
+            await self.vm_stop(state)
+        else:
+            self.set(state)
 
     async def vm_start(self) -> None:
         """Start the guest: RESUME event, run state running, then the handlers, as QEMU orders it."""
