@@ -62,7 +62,7 @@ class _ScannerContext:
         self.memo: dict[str, str] = {}
 
 
-_scan = make_scanner(_ScannerContext())
+_scan = make_scanner(_ScannerContext())  # type: ignore[arg-type]  # any object with these attributes will do
 
 
 def parse_json(data: bytes) -> Any:

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.qapi.profile import VersionProfile
-from fakeqemu.record import capture_help, capture_qom, capture_queries, capture_realize, capture_schema
+from fakeqemu.record import capture_help, capture_qom, capture_queries, capture_realize, capture_schema, capture_vmstate
 from fakeqemu.record.capture_tables import ProfileWriter
 from fakeqemu.record.capture_vm import ACCEL, PROGRAM, CaptureVm, Emulator
 
 NONE = ["-machine", "none", "-nodefaults", *ACCEL]
 
 
-def capture(command: list[str], out: str | None, name: str | None, steps: list[str] | None) -> str:
+def capture(command: list[str], out: str | None, name: str | None, steps: list[str] | None,
+            tell: Callable[[str], object] = str) -> str:
     """Make or renew the profile of the emulator that `command` starts; returns its folder.
 
-    `out` is the folder in which the profile's own stands; `steps` a choice of STEPS. Raises Died when the emulator
-    cannot be started.
+    `out` is the folder in which the profile's own stands; `steps` a choice of STEPS; `tell` hears of each step.
+    Raises Died when the emulator cannot be started.
     """
     with Emulator(command) as emulator:
         with CaptureVm(emulator, NONE) as vm:
@@ -46,7 +46,7 @@ def capture(command: list[str], out: str | None, name: str | None, steps: list[s
         })
         writer.manifest.setdefault("command-lines", {})
         for step in steps or list(STEPS):
-            print(f"{name}: {step}", file=sys.stderr, flush=True)
+            tell(f"{name}: {step}")
             STEPS[step](emulator, writer)
         writer.save()
     return folder
@@ -146,6 +146,13 @@ def _realize(emulator: Emulator, writer: ProfileWriter) -> None:
         writer.table("objects", capture_realize.capture_objects(vm, types))
 
 
+def _vmstate(emulator: Emulator, writer: ProfileWriter) -> None:
+    profile = _written(writer)
+    writer.table("vmstate", capture_vmstate.capture_vmstate(emulator), compress=True)
+    outcomes = {name: profile.get("realize", name) for name in profile.keys("realize")}
+    writer.table("device-vmstate", capture_vmstate.capture_device_vmstate(emulator, outcomes), compress=True)
+
+
 STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "interface": _interface,
     "types": _types,
@@ -153,4 +160,5 @@ STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "variants": _variants,
     "help": _help,
     "realize": _realize,
+    "vmstate": _vmstate,
 }

@@ -26,14 +26,15 @@ HELPS = ["machine", "accel", "device", "cpu", "object", "netdev", "nic", "charde
          "readconfig", "chardev socket", "netdev user", "chardev file", "accel tcg"]
 TYPED = ["chardev socket", "chardev null", "netdev user", "accel tcg", "display gtk", "audiodev none", "d trace:"]
 
-# Options that -help does not list, asked as well as those that it does.
-HIDDEN = ["h", "M", "enable-fips", "nodefconfig", "no-user-config", "nouserconfig", "writeconfig", "qtest", "qtest-log",
-          "tdf", "no-kvm", "no-kvm-irqchip", "no-kvm-pit", "no-kvm-pit-reinjection", "kvm-shadow-memory", "machine",
-          "localtime", "startdate", "win2k-hack", "rtc-td-hack", "no-hpet", "no-acpi", "balloon", "bt", "clock",
-          "virtioconsole", "vnc-tls", "chroot", "runas", "async-teardown", "singlestep", "watchdog", "soundhw",
-          "perfmap", "jitdump", "xen-domid", "xen-attach", "xen-domid-restrict", "trace", "old-param", "semihosting",
-          "semihosting-config", "readconfig", "audio-help", "portrait", "rotate", "usb", "usbdevice", "bios", "L",
-          "daemonize", "parallel", "debugcon", "option-rom", "prom-env", "tb-size", "virtfs_synth", "igd-passthru", "icount", "sd", "mtdblock", "pflash"]
+# Options of some release that -help does not list: asked as well as those that it does.
+HIDDEN = [
+    "h", "M", "enable-fips", "nodefconfig", "nouserconfig", "writeconfig", "qtest", "qtest-log", "tdf",
+    "no-kvm", "no-kvm-irqchip", "no-kvm-pit", "no-kvm-pit-reinjection", "kvm-shadow-memory", "localtime",
+    "startdate", "win2k-hack", "rtc-td-hack", "no-hpet", "no-acpi", "balloon", "bt", "clock", "virtioconsole",
+    "chroot", "runas", "async-teardown", "singlestep", "watchdog", "soundhw", "perfmap", "jitdump", "xen-domid",
+    "xen-attach", "xen-domid-restrict", "old-param", "semihosting", "semihosting-config", "audio-help",
+    "portrait", "rotate", "prom-env", "tb-size", "sd", "mtdblock", "virtfs_synth", "igd-passthru", "trace",
+]
 
 
 def capture_help(emulator: Emulator, vm: CaptureVm, types: dict[str, Any], machines: list[str]) -> dict[str, Any]:

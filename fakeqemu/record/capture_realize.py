@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What becomes of each device type when it is made with no property but an id.
 
-Asked on pc and q35 without default devices, once on the command line (cold) and once by device_add on a machine
-that stands (hot). A refusal is kept with its text; a device that came about with its QOM subtree, its place on
-the PCI bus, its stanza of `info qtree` and the buses that it brings. A QEMU that dies or hangs is an outcome too.
+Asked on pc and q35 without default devices, and on a q35 that has controllers of all kinds (`rich`); once on the
+command line (cold) and once by device_add on a machine that stands (hot). A refusal is kept with its text; a device
+that came about with its QOM subtree, its place on the PCI bus, its stanza of `info qtree` and the buses that it
+brings. A QEMU that dies or hangs is an outcome too.
 
 Most refusals of a hot plug are cheap: many are asked of one process. After a success that process is
 replaced, since the slot stays taken.
@@ -13,7 +14,7 @@ QEMU: system/qdev-monitor.c, hw/core/qdev.c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,13 +27,35 @@ LIMIT_S = 10.0
 WORKERS = 2
 MACHINES = {name: ["-machine", name, "-S", *ACCEL, "-nodefaults", "-m", "16"] for name in ("pc", "q35")}
 
+# A q35 that has a bus of each kind, for the types that find none otherwise; a port takes what is hot-plugged.
+RICH = "rich"
+PORT = "port0"
+CONTROLLERS = [f"pcie-root-port,id={PORT}", "qemu-xhci", "virtio-scsi-pci", "virtio-serial-pci", "intel-hda", "usb-ccid",
+               "sdhci-pci", "nvme,serial=1"]
+
+
+def devices(described: Iterable[str]) -> list[str]:
+    """The words of a command line that make these devices."""
+    return [word for device in described for word in ("-device", device)]
+
+
+MACHINES[RICH] = [*MACHINES["q35"], *devices(CONTROLLERS)]
+
 Outcome = dict[str, Any]
+
+
+class _Facts:
+    """What the capture must know of types: which are buses, which go on a PCI bus."""
+
+    def __init__(self, types: dict[str, Any]) -> None:
+        self.buses = [name for name in types if _descends(types, name, "bus")]
+        self.pci = [name for name in types if _descends(types, name, "pci-device")]
 
 
 def capture_realize(emulator: Emulator, types: dict[str, Any]) -> dict[str, Any]:
     """Device type -> machine -> "cold" and "hot" -> outcome."""
-    names = [name for name, facts in types.items() if facts["device"] and not facts["abstract"]]
-    buses = [name for name in types if _descends(types, name, "bus")]
+    names = [name for name, entry in types.items() if entry["device"] and not entry["abstract"]]
+    facts = _Facts(types)
     result: dict[str, Any] = {name: {machine: {} for machine in MACHINES} for name in names}
     half = (len(names) + WORKERS - 1) // WORKERS
     jobs: list[tuple[Callable[..., dict[str, Outcome]], str, str, list[str]]] = []
@@ -41,7 +64,7 @@ def capture_realize(emulator: Emulator, types: dict[str, Any]) -> dict[str, Any]
             jobs.append((_cold, "cold", machine, names[start : start + half]))
             jobs.append((_hot, "hot", machine, names[start : start + half]))
     with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [(pool.submit(run, emulator, machine, part, buses), kind, machine)
+        futures = [(pool.submit(run, emulator, machine, part, facts), kind, machine)
                    for run, kind, machine, part in jobs]
         for future, kind, machine in futures:
             for name, outcome in future.result().items():
@@ -57,12 +80,12 @@ def _descends(types: dict[str, Any], name: str | None, ancestor: str) -> bool:
     return False
 
 
-def _cold(emulator: Emulator, machine: str, names: list[str], buses: list[str]) -> dict[str, Outcome]:
+def _cold(emulator: Emulator, machine: str, names: list[str], facts: _Facts) -> dict[str, Outcome]:
     """Each type on a command line of its own."""
-    return {name: _cold_one(emulator, machine, name, buses) for name in names}
+    return {name: _cold_one(emulator, machine, name, facts) for name in names}
 
 
-def _cold_one(emulator: Emulator, machine: str, name: str, buses: list[str]) -> Outcome:
+def _cold_one(emulator: Emulator, machine: str, name: str, facts: _Facts) -> Outcome:
     option = ["-device", f"{name},id={DEVICE_ID}"]
     args = [*MACHINES[machine], *option]
     try:
@@ -71,7 +94,7 @@ def _cold_one(emulator: Emulator, machine: str, name: str, buses: list[str]) -> 
         return _refused(err, f"{PROGRAM}: {' '.join(option)}: ")
     with vm:
         try:
-            return _made(vm, buses)
+            return _made(vm, facts)
         except Died as err:
             return {"crash": True, "stderr": str(err)}
 
@@ -86,17 +109,19 @@ def _refused(err: Died, prefix: str) -> Outcome:
     return {"ok": False, "error": told.removeprefix(prefix), "status": err.status, "stderr": str(err)}
 
 
-def _hot(emulator: Emulator, machine: str, names: list[str], buses: list[str]) -> dict[str, Outcome]:
+def _hot(emulator: Emulator, machine: str, names: list[str], facts: _Facts) -> dict[str, Outcome]:
     """Each type by device_add, in one process for as long as nothing sticks to it."""
-    result = {}
+    result: dict[str, Outcome] = {}
     vm = CaptureVm(emulator, MACHINES[machine], LIMIT_S, LIMIT_S)
     for name in names:
         try:
-            answer = vm.message("device_add", {"driver": name, "id": DEVICE_ID})
+            # The root bus takes no plug, and a device is not sent past it by itself.
+            place = {"bus": PORT} if machine == RICH and name in facts.pci else {}
+            answer = vm.message("device_add", {"driver": name, "id": DEVICE_ID, **place})
             if "error" in answer:
                 result[name] = {"ok": False, "error": answer["error"]["desc"], "class": answer["error"]["class"]}
                 continue
-            result[name] = _made(vm, buses)
+            result[name] = _made(vm, facts)
         except Died as err:
             kind = "hang" if err.status is None else "crash"
             result[name] = {kind: True, "stderr": str(err)}
@@ -105,7 +130,7 @@ def _hot(emulator: Emulator, machine: str, names: list[str], buses: list[str]) -
     return result
 
 
-def _made(vm: CaptureVm, buses: list[str]) -> Outcome:
+def _made(vm: CaptureVm, facts: _Facts) -> Outcome:
     tree = capture_tree(vm, PATH)
     outcome: Outcome = {"ok": True, "qom": vm.emulator.scrub(tree)}
     devices = [_devices(bus["devices"]) for bus in vm("query-pci")]
@@ -114,7 +139,7 @@ def _made(vm: CaptureVm, buses: list[str]) -> Outcome:
             outcome["pci"] = entry
     outcome["qtree"] = _stanza(vm.hmp("info qtree"))
     outcome["buses"] = [{"name": name, "type": value[0][6:-1]} for name, value in tree.items()
-                        if value[0].startswith("child<") and value[0][6:-1] in buses]
+                        if value[0].startswith("child<") and value[0][6:-1] in facts.buses]
     outcome["events"] = [{"event": event["event"], "data": event.get("data")} for event in vm.events]
     words = vm.last_words()
     if words:

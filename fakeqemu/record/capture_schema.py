@@ -62,6 +62,14 @@ def capture_preconfig(emulator: Emulator, commands: list[str]) -> dict[str, bool
     return result
 
 
+def _in_branch(wrap: Wrap, outer: dict[str, Any], tag: dict[str, Any]) -> Wrap:
+    """How a value of a union's branch is wrapped: with the common members and the tag that chooses the branch."""
+    def wrapped(value: Any) -> Any:
+        return wrap({**outer, **value, **tag})
+
+    return wrapped
+
+
 class HiddenFacts:
     """Widths of integers and names of alternates, asked of a QEMU command by command.
 
@@ -129,8 +137,7 @@ class HiddenFacts:
         common = {member["name"] for member in entity["members"]}
         outer = {key: value for key, value in base.items() if key in common}
         for variant in entity.get("variants", ()):
-            tag = {entity["tag"]: variant["case"]}
-            self._walk(command, variant["type"], lambda value, tag=tag: wrap({**outer, **value, **tag}))  # type: ignore[misc]
+            self._walk(command, variant["type"], _in_branch(wrap, outer, {entity["tag"]: variant["case"]}))
 
     def _member(self, command: str, owner: str, wrap: Wrap, base: dict[str, Any], member: str, entity: Entity) -> None:
         def ask(value: Any) -> str:
@@ -159,7 +166,8 @@ class HiddenFacts:
         if entity["name"] in self.alternates:
             return
         self.alternates[entity["name"]] = None
-        for value in (1.5, True, [], {}, "x", None):
+        misfits: tuple[Any, ...] = (1.5, True, [], {}, "x", None)
+        for value in misfits:
             match = re.search(r"Invalid parameter type for '[^']*', expected: ([A-Z]\w+)$", ask(value))
             if match:
                 self.alternates[entity["name"]] = match.group(1)

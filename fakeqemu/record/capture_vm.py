@@ -46,6 +46,7 @@ class Emulator:
         self.folder = tempfile.mkdtemp(prefix="fakeqemu-capture-")
         self.environment = {**os.environ, "LC_ALL": "C.UTF-8"}
         self._count = 0
+        self._folders: list[str] | None = None
 
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -92,19 +93,17 @@ class Emulator:
 
     def _data_folders(self) -> list[str]:
         """Where a QEMU that is not installed in the usual place finds its firmware: longest first."""
-        found = getattr(self, "_folders", None)
-        if found is None:
-            found = self._folders = []
+        if self._folders is None:
             process = subprocess.run([*self.command, "-L", "help"], stdin=subprocess.DEVNULL, capture_output=True,
                                      cwd=self.folder, env=self.environment, timeout=20, check=False)
             lines = [line.rstrip("/") for line in process.stdout.decode().splitlines() if line.startswith("/")]
-            found.extend(sorted((x for x in lines if not x.startswith("/usr/share")), key=len, reverse=True))
-        return list(found)
+            self._folders = sorted((x for x in lines if not x.startswith("/usr/share")), key=len, reverse=True)
+        return self._folders
 
     def scrub(self, value: Any) -> Any:
         """`scrub_text` for every text in a JSON value, and the numbers that are of this run."""
         text = self.scrub_text(json.dumps(value))
-        return json.loads(re.sub(r'("thread-id": )\d+', r"\g<1>0", text))
+        return json.loads(re.sub(r'("thread-id": (?:\["int", )?)\d+', r"\g<1>0", text))
 
 
 class CaptureVm:
@@ -119,6 +118,8 @@ class CaptureVm:
         self.deaths = 0
         self.events: list[dict[str, Any]] = []
         self.greeting: dict[str, Any] = {}
+        self._buffer = b""
+        self._socket = socket.socket(socket.AF_UNIX)
         self._start()
 
     def __enter__(self) -> CaptureVm:
