@@ -295,9 +295,12 @@ class Dispatcher:
         return command
 
     def _reply(self, monitor: MonitorQMP, message: dict[str, Any], result: Any) -> None:
-        if self.policy.hidden or self.check_replies:
-            result = self._judged(message, result)
-        monitor.reply(result, message.get("id", NO_ID))
+        try:
+            if self.policy.hidden or self.check_replies:
+                result = self._judged(message, result)
+            monitor.reply(result, message.get("id", NO_ID))
+        except Exception as error:  # of the wrong shape, or no JSON at all
+            self._reply_failure(monitor, message, error)
 
     def _judged(self, message: dict[str, Any], result: Any) -> Any:
         from fakeqemu.qapi.schema import schema_of

@@ -84,8 +84,8 @@ class _Usage(Exception):
     """What is wrong with the line, in the words that follow the command's name."""
 
 
-def run_line(vm: Machine, line: str, cpu_index: int | None = None) -> str | Coroutine[Any, Any, str]:
-    """What a line prints (LF as CR LF), or a coroutine with that; raises NotEmulated."""
+def run_line(vm: Machine, line: str, cpu_index: int | None = None) -> Any:
+    """What a line prints (LF as CR LF), or a coroutine with that where it has to wait; raises NotEmulated."""
     if cpu_index is not None and not _has_cpu(vm, cpu_index):
         raise QemuError("Parameter 'cpu-index' expects a CPU number")
     name, rest, typed = _word(line, 0)

@@ -22,8 +22,23 @@ QEMU: qobject/json-lexer.c, util/unicode.c
 
 from __future__ import annotations
 
-(START, DQ, DQ_ESCAPE, SQ, SQ_ESCAPE, ZERO, DIGITS, POINT, FRACTION, EXP, EXP_SIGN, EXP_DIGITS, MINUS, WORD,
- RECOVERY) = range(15)
+(
+    START,
+    DQ,
+    DQ_ESCAPE,
+    SQ,
+    SQ_ESCAPE,
+    ZERO,
+    DIGITS,
+    POINT,
+    FRACTION,
+    EXP,
+    EXP_SIGN,
+    EXP_DIGITS,
+    MINUS,
+    WORD,
+    RECOVERY,
+) = range(15)
 
 # Actions beyond the states: what is complete.
 _ERROR, _STRUCTURE, _STRING, _INTEGER, _FLOAT, _KEYWORD = range(32, 38)
@@ -56,7 +71,18 @@ class Token:
 class Lexer:
     """Cuts tokens out of bytes that come in pieces of any size."""
 
-    __slots__ = ("_arrived", "_at", "_base", "_data", "_from", "_prefix", "_start_column", "_start_line", "_state", "line")
+    __slots__ = (
+        "_arrived",
+        "_at",
+        "_base",
+        "_data",
+        "_from",
+        "_prefix",
+        "_start_column",
+        "_start_line",
+        "_state",
+        "line",
+    )
 
     def __init__(self) -> None:
         self._data = b""

@@ -97,7 +97,18 @@ _scan = make_scanner(_Context())  # type: ignore[arg-type]  # any object with th
 class JSONStream:
     """Feed it bytes; ask `next` for what they hold until it says NOTHING."""
 
-    __slots__ = ("_at", "_column", "_data", "_errors_at_once", "_exact", "_fast_ok", "_lexer", "_line", "_parser", "_text")
+    __slots__ = (
+        "_at",
+        "_column",
+        "_data",
+        "_errors_at_once",
+        "_exact",
+        "_fast_ok",
+        "_lexer",
+        "_line",
+        "_parser",
+        "_text",
+    )
 
     def __init__(self, errors_at_once: bool) -> None:
         """`errors_at_once`: the compat row json_errors_at_once."""

@@ -177,16 +177,16 @@ class QapiSchema:
         return ObjectType(self, entity)
 
 
-_JSON_KINDS = {"int": "number", "value": "value"}
+_JSON_KINDS = {"int": "number"}
 
 
 def json_kind(type_: Any) -> str:
     """The kind of JSON value that a type is written as."""
-    if type_.kind == BUILTIN:
-        return _JSON_KINDS.get(type_.json_type, type_.json_type)
-    if type_.kind == ENUM:
-        return "string"
-    return type_.kind  # type: ignore[no-any-return]
+    kind: str = type_.kind
+    if kind == BUILTIN:
+        kind = type_.json_type
+        return _JSON_KINDS.get(kind, kind)
+    return "string" if kind == ENUM else kind
 
 
 _schemas: dict[int, QapiSchema] = {}
