@@ -70,6 +70,9 @@ def run(vm: Machine, process: Process) -> NoReturn:
         vm.request_shutdown("host-signal")
 
     process.on_signal = killed
+    process.on_bug = vm.report_bug
+    if vm.has_part("chardevs"):
+        process.at_end(vm.chardevs.close_all)
     process.watch_signals()
     process.run(lambda: bool(ended))
     process.leave(vm.exit_status)

@@ -44,6 +44,7 @@ BACKENDS = {
     "socket": "fakeqemu.chardev.socket:SocketChardev",
     "stdio": "fakeqemu.chardev.backends:StdioChardev",
     "null": "fakeqemu.chardev.backends:NullChardev",
+    "vc": "fakeqemu.chardev.backends:NullChardev",  # a console that nobody looks at
     "file": "fakeqemu.chardev.backends:FileChardev",
     "pty": "fakeqemu.chardev.backends:PtyChardev",
     "ringbuf": "fakeqemu.chardev.backends:RingbufChardev",

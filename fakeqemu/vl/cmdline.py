@@ -83,7 +83,6 @@ class CommandLine:
         self.devices: list[tuple[dict[str, Any], Location]] = []
         self.objects: list[dict[str, Any]] = []
         self.compat: dict[str, Any] = {}
-        self.trace_patterns: list[tuple[str, Location]] = []
         self.trace_file: str | None = None
         self.chroot: str | None = None
         self.user: str | None = None
@@ -346,22 +345,26 @@ class CommandLine:
         if events is not None:
             if is_help(events):
                 raise helptext.trace_events(self.profile, self.reporter)
-            self.trace_patterns.append((events, self.reporter.at))
+            self._trace_pattern(events)
         if opts.has("events"):
-            self.trace_patterns += self._trace_events_file(str(opts.get("events")))
+            for pattern in self._trace_events_file(str(opts.get("events"))):
+                self._trace_pattern(pattern)
         self.trace_file = opts.get("file", self.trace_file)
 
-    def _trace_events_file(self, path: str) -> list[tuple[str, Location]]:
+    def _trace_pattern(self, pattern: str) -> None:
+        from fakeqemu.vl.log import warn_unknown
+
+        warn_unknown(self, pattern)
+
+    def _trace_events_file(self, path: str) -> list[str]:
         from fakeqemu.vl.readconfig import read_lines
 
-        at = self.reporter.at
         try:
-            lines = read_lines(path)
+            lines = [line.strip() for line in read_lines(path)]
         except OSError as err:
             self.reporter.at = Location(file=path)
-            raise QemuError(err.strerror) from None
-        found = [line.strip() for line in lines]
-        return [(line, at) for line in found if line and not line.startswith("#")]
+            raise QemuError(err.strerror or "") from None
+        return [line for line in lines if line and not line.startswith("#")]
 
     def _opt_msg(self, opts: Opts) -> None:
         self.reporter.with_timestamp = opts.get_bool("timestamp")

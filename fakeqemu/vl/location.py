@@ -81,7 +81,9 @@ class Reporter:
         self.report(text, hint, "warning: ")
 
     def error(self, error: QemuError) -> None:
-        """Print a refusal, with its hint."""
+        """Print a refusal, with its hint; one that has no place of its own without."""
+        if getattr(error, "placeless", False):
+            self.at = NOWHERE
         self.report(error.desc, error.hint)
 
     def fail(self, text: str, hint: str = "") -> StartEnded:

@@ -146,9 +146,9 @@ class Start:
 
     def _init_trace(self) -> None:
         if self.line.trace_file is not None:
-            from fakeqemu.vl.log import open_trace_file
+            from fakeqemu.vl import log
 
-            open_trace_file(self.line.trace_file)
+            log.create(self.line.trace_file)
 
     # --- the machine and its back ends ----------------------------------------------------------------
 
@@ -210,9 +210,9 @@ class Start:
         rest = []
         for options in self.line.objects:
             if is_early(options["qom-type"]) is early:
-                from fakeqemu.system.user_creatable import user_creatable_add
+                from fakeqemu.system.user_creatable import object_add
 
-                user_creatable_add(self.vm, options)
+                object_add(self.vm, options)
             else:
                 rest.append(options)
         self.line.objects = rest
@@ -293,9 +293,10 @@ class Start:
     def _init_migration(self) -> None:
         globals_ = self.line.groups.given("global")
         if globals_ is not None:
-            from fakeqemu.vl.globals import register
+            from fakeqemu.vl import globals as globals_module
 
-            register(self.vm, globals_.items)
+            globals_module.register(self.vm, globals_.items)
+            globals_module.apply_to_migration(self.vm)
 
     # --- the board: now, or after x-exit-preconfig ----------------------------------------------------
 
@@ -303,6 +304,7 @@ class Start:
         """Board, devices, and the guest: what x-exit-preconfig sets off; raises QemuError."""
         line, vm = self.line, self.vm
         self._board.init()
+        vm.phase = "initialized"
         self._create_devices()
         self._creation_done()
         vm.phase = "ready"
