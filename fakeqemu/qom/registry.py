@@ -37,6 +37,8 @@ CLASSES: dict[str, str] = {
     "memory-backend-file": "fakeqemu.system.hostmem:MemoryBackendFile",
     "memory-backend-memfd": "fakeqemu.system.hostmem:MemoryBackendMemfd",
     "vfio-pci": "fakeqemu.hw.vfio.pci:VFIOPCIDevice",
+    "monitor-hmp": "fakeqemu.vl.monitor_objects:MonitorObject",
+    "monitor-qmp": "fakeqemu.vl.monitor_objects:MonitorObject",
     "x86_64-cpu": "fakeqemu.system.cpus:X86CPU",
 }
 
