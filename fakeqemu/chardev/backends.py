@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from fakeqemu.host.channel import Channel
+    from fakeqemu.host.channel import Channel, Terminal
     from fakeqemu.host.clock import Timer
     from fakeqemu.system.machine import Machine
 
@@ -72,8 +72,7 @@ class StdioChardev(ChannelChardev):
     def __init__(self, vm: Machine, label: str, kind: str) -> None:
         super().__init__(vm, label, kind)
         self._owns_stdio = False
-        #: settings of the terminal before
-        self._terminal: list[Any] | None = None
+        self._terminal: Terminal | None = None
 
     def open(self, backend: dict[str, Any]) -> None:
         self.vm.chardevs.take_stdio()
@@ -82,30 +81,15 @@ class StdioChardev(ChannelChardev):
         self.start(self.vm.host.stdio())
 
     def _make_raw(self, signals: bool) -> None:
-        if not self.vm.host.real_fds or not os.isatty(0):
-            return
-        import termios
-
-        self._terminal = termios.tcgetattr(0)
-        iflag, oflag, cflag, lflag, ispeed, ospeed, cc = termios.tcgetattr(0)
-        iflag &= ~(
-            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
-            | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
-        )  # fmt: skip
-        lflag &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN)
-        if not signals:
-            lflag &= ~termios.ISIG
-        cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-        cc[termios.VMIN] = 1
-        cc[termios.VTIME] = 0
-        termios.tcsetattr(0, termios.TCSANOW, [iflag, oflag | termios.OPOST, cflag, lflag, ispeed, ospeed, cc])
+        terminal = self.vm.host.stdio_terminal()
+        if terminal is not None:
+            terminal.make_raw(signals)
+            self._terminal = terminal
 
     def release(self) -> None:
         super().release()
         if self._terminal is not None:
-            import termios
-
-            termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+            self._terminal.restore()
             self._terminal = None
         if self._owns_stdio:
             self._owns_stdio = False

@@ -86,6 +86,20 @@ class Channel:
         return None
 
 
+class Terminal:
+    """A terminal that can be made raw: every key is heard at once, and none is shown."""
+
+    __slots__ = ()
+
+    def make_raw(self, signals: bool) -> None:
+        """`signals`: Ctrl-C and its kin still send signals."""
+        raise NotImplementedError
+
+    def restore(self) -> None:
+        """Back to how it was before `make_raw`."""
+        raise NotImplementedError
+
+
 class Listener:
     """Something that accepts channels until closed."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
-    from fakeqemu.host.channel import Channel, Listener, SocketAddress
+    from fakeqemu.host.channel import Channel, Listener, SocketAddress, Terminal
     from fakeqemu.host.clock import Clock
 
 
@@ -122,6 +122,10 @@ class Host:
     def stdio(self) -> Channel:
         """Stdin and stdout as one channel."""
         raise NotImplementedError
+
+    def stdio_terminal(self) -> Terminal | None:
+        """The terminal that stdin is, None when it is none."""
+        return None
 
     def thread(self, name: str) -> HostThread:
         """A visible, idle thread (real in an emulator process)."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
-    from fakeqemu.host.channel import Channel, Listener, SocketAddress
+    from fakeqemu.host.channel import Channel, Listener, SocketAddress, Terminal
     from fakeqemu.io.poller import Poller
 
 #: the smallest that the C library takes; an idle thread needs next to nothing
@@ -46,9 +46,12 @@ class ProcessHost(Host):
         #: whether vCPUs and iothreads get a thread that tools can see
         self.real_threads = True
         self.listeners: list[socket.SocketListener] = []
-        #: called when a thing that holds everything up finds this descriptor readable (a signal came)
-        self.interrupt_fd = -1
+        #: called before waiting for one descriptor alone; returns another that ends the wait (a signal came), or -1
+        self.interruptible: Callable[[], int] | None = None
+        #: called when that one was readable
         self.on_interrupt: Callable[[], None] | None = None
+        #: called when the process ends, however it does: a terminal is put back in order
+        self.at_exit: list[Callable[[], None]] = []
         self._threads: list[Thread] = []
         self._wake_fd = -1
         self._from_threads: list[Callable[[], None]] = []
@@ -126,6 +129,13 @@ class ProcessHost(Host):
     def stdio(self) -> Channel:
         return file.FileChannel(self, os.dup(0), os.dup(1), "stdio")
 
+    def stdio_terminal(self) -> Terminal | None:
+        if not os.isatty(0):
+            return None
+        from fakeqemu.io.terminal import StdioTerminal
+
+        return StdioTerminal(self)
+
     def reap(self, pid: int) -> None:
         """Let a program end: it has lost its pipes and gets SIGTERM if it is still there; its status is collected."""
         try:
@@ -149,13 +159,14 @@ class ProcessHost(Host):
         """Wait for `fd`, turning nothing else; a signal is seen to."""
         import select
 
+        interrupt_fd = self.interruptible() if self.interruptible is not None else -1
         waiting = select.poll()
         waiting.register(fd, select.POLLIN)
-        if self.interrupt_fd >= 0:
-            waiting.register(self.interrupt_fd, select.POLLIN)
+        if interrupt_fd >= 0:
+            waiting.register(interrupt_fd, select.POLLIN)
         while True:
             ready = [ready_fd for ready_fd, _events in waiting.poll()]
-            if self.interrupt_fd in ready and self.on_interrupt is not None:
+            if interrupt_fd in ready and self.on_interrupt is not None:
                 self.on_interrupt()
             if fd in ready:
                 return

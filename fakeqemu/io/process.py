@@ -41,9 +41,7 @@ class Process:
 
     __slots__ = (
         "_chroot",
-        "_group_ids",
         "_is_daemon",
-        "_log_file_given",
         "_on_end",
         "_parent_fd",
         "_pending",
@@ -51,6 +49,7 @@ class Process:
         "_signal_fd",
         "_user",
         "host",
+        "on_bug",
         "on_signal",
     )
 
@@ -58,6 +57,8 @@ class Process:
         self.host = host
         #: told of SIGTERM, SIGINT and SIGHUP
         self.on_signal: Callable[[], None] | None = None
+        #: told of what a call-back raised: (error, where)
+        self.on_bug: Callable[[BaseException, str], None] | None = None
         self._is_daemon = False
         self._parent_fd = -1
         self._pidfile = ""
@@ -67,6 +68,8 @@ class Process:
         self._user: tuple[int, int, str] | None = None
         self._on_end: list[Callable[[], None]] = []
         set_comm(DEFAULT_COMM)
+        host.interruptible = self.watch_signals
+        host.on_interrupt = self._interrupted
         # From here on nobody but our thread hears of them; they wait until it is there.
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING_SIGNALS)
 
@@ -183,15 +186,18 @@ class Process:
             raise QemuError(f"Failed to setuid({uid})") from None
 
     # signals
-    def watch_signals(self) -> None:
-        """Start hearing of SIGTERM, SIGINT and SIGHUP: `on_signal` is called in the main loop."""
-        self._signal_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.host.poller.add_reader(self._signal_fd, self._signalled)
-        self.host.interrupt_fd = self._signal_fd
-        self.host.on_interrupt = self._interrupted
-        before = _thread.stack_size(65536)
-        _thread.start_new_thread(self._wait_for_signals, ())
-        _thread.stack_size(before)
+    def watch_signals(self) -> int:
+        """Start hearing of SIGTERM, SIGINT and SIGHUP: `on_signal` is called in the main loop.
+
+        Returns the descriptor that says so. To be called after `daemonize`, as threads do not survive a fork.
+        """
+        if self._signal_fd < 0:
+            self._signal_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.host.poller.add_reader(self._signal_fd, self._signalled)
+            before = _thread.stack_size(65536)
+            _thread.start_new_thread(self._wait_for_signals, ())
+            _thread.stack_size(before)
+        return self._signal_fd
 
     def _wait_for_signals(self) -> None:
         while True:
@@ -225,28 +231,29 @@ class Process:
 
         poller = self.host.poller
         assert isinstance(poller, EpollPoller)
+        on_bug = self.on_bug
+        if on_bug is not None:
+            poller.on_error = lambda error: on_bug(error, "the main loop")
         poller.run(until)
 
     def leave(self, status: int) -> NoReturn:
         """End: say what was said, unlink sockets and pid file. No teardown of the interpreter, which takes longer."""
-        for callback in reversed(self._on_end):
-            callback()
         from fakeqemu.io.poller import EpollPoller
 
-        if isinstance(self.host.poller, EpollPoller):
-            self.host.poller.end_turn()
-        for listener in tuple(self.host.listeners):
-            listener.unlink()
-        if self._pidfile:
-            try:
-                os.unlink(self._pidfile)
-            except OSError:
-                pass
-        leave_now(status)
-
+        try:
+            if isinstance(self.host.poller, EpollPoller):
+                self.host.poller.end_turn()
+            for callback in reversed(self._on_end):
+                callback()
+            for listener in tuple(self.host.listeners):
+                listener.unlink()
+        finally:
+            self.give_up(status)
 
     def give_up(self, status: int) -> NoReturn:
         """End a start that came to nothing: as with QEMU the pid file goes, sockets that were bound stay."""
+        for callback in tuple(self.host.at_exit):
+            callback()
         if self._pidfile:
             try:
                 os.unlink(self._pidfile)
