@@ -18,6 +18,8 @@ from fakeqemu.hw.vfio.vendor import DataSession, VendorDriver, os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fakeqemu.hw.vfio.hostmodel import HostFunction
     from fakeqemu.hw.vfio.migration import VFIOMigration
     from fakeqemu.hw.vfio.pci import VFIOPCIDevice
@@ -38,14 +40,17 @@ class VFIODevices:
         self.bytes_transferred = 0
         self._multiple_blocker: Blocker | None = None
         vm.on_reset.add(self._guest_reset)
+        vm.savevm.info.append(self._query_migrate)
+
+    def _query_migrate(self) -> dict[str, Any]:
+        """What query-migrate says of these devices: only where none of them blocks migration by itself."""
+        if not self.devices or any(device.blocker is not None for device in self.devices):
+            return {}
+        return {"vfio": {"transferred": self.bytes_transferred}}
 
     def _guest_reset(self, cause: str) -> None:  # noqa: ARG002
         for device in self.devices:
             device.guest_reset()
-
-    def migratable(self) -> bool:
-        """Whether query-migrate shows vfio: at least one device, and none that blocks migration by itself."""
-        return bool(self.devices) and all(device.blocker is None for device in self.devices)
 
     def _all_together(self) -> bool:
         """Whether the migratable devices can migrate together: stopping several needs P2P of each."""

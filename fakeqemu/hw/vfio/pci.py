@@ -153,7 +153,7 @@ class VFIOPCIDevice(PCIDevice):
             vbasedev,
             enable=self._asked("enable-migration", "auto"),
             dirty_tracking=self._asked("x-device-dirty-page-tracking", "on") != "off",
-            parallel=bool(self._asked("x-migration-parallel-states", False)),
+            parallel=self.vm.compat.vfio_parallel_states and self._asked("x-migration-parallel-states", False),
             events=bool(self._asked("migration-events", False)),
             multifd_transfer=self._asked("x-migration-multifd-transfer", "off"),
         )
