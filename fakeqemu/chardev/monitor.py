@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def attach_monitor(chardev: Chardev, make: Callable[..., M]) -> M:
     """Claim `chardev` (QemuError when it is in use) and give it to the monitor that `make` returns.
 
-    `make` is called with `write`, `pause_reading`, `resume_reading`, `name` and `close_fd`.
+    `make` is called with `write`, `pause_reading`, `resume_reading` and `name`.
     """
     chardev.claim()
     monitor = make(
@@ -38,7 +38,6 @@ def attach_monitor(chardev: Chardev, make: Callable[..., M]) -> M:
         pause_reading=chardev.pause_input,
         resume_reading=chardev.resume_input,
         name=chardev.label,
-        close_fd=chardev.vm.host.close_fd,
     )
 
     def on_event(event: str) -> None:

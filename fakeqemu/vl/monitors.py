@@ -41,7 +41,7 @@ def attach(vm: Machine, chardev: Chardev, name: str, mode: str, *, pretty: bool)
 
         def make_qmp(**io: Any) -> MonitorQMP:
             io["name"] = name
-            return MonitorQMP(vm, pretty=pretty, **io)
+            return MonitorQMP(vm, pretty=pretty, close_fd=vm.host.close_fd, **io)
 
         attach_monitor(chardev, make_qmp)
         return
