@@ -95,7 +95,7 @@ def _device_type(vm: Machine, driver: str, hotplug: bool) -> str:
         raise QemuError("Parameter 'driver' expects a non-abstract device type")
     if not user_creatable(profile, type_name):
         raise QemuError(PLUGGABLE_TEXT)
-    if hotplug and vm.compat.cold_only_types_not_pluggable and not hotpluggable(profile, type_name):
+    if hotplug and vm.compat.device_cold_only_not_pluggable and not hotpluggable(profile, type_name):
         raise QemuError(PLUGGABLE_TEXT)
     if profile.implements(type_name, "sys-bus-device") and not _is_dynamic_sysbus(vm, type_name):
         raise QemuError(_DYNAMIC_SYSBUS_TEXT)
@@ -124,7 +124,7 @@ def _choose_bus(vm: Machine, type_name: str, path: Any) -> BusState | None:
     if found is None:
         raise QemuError(f"No '{kind}' bus found for device '{type_name}'")
     if found.is_full():
-        if vm.compat.full_bus_told:
+        if vm.compat.device_full_bus_told:
             raise QemuError(f"A '{kind}' bus was found but is full")
         raise QemuError(f"No '{kind}' bus found for device '{type_name}'")
     return found
@@ -135,7 +135,7 @@ def check_hotplug(vm: Machine, type_name: str, bus: BusState | None) -> None:
     device_error = None
     if not hotpluggable(vm.profile, type_name):
         device_error = QemuError(f"Device '{type_name}' does not support hotplugging")
-    if device_error is not None and vm.compat.hotplug_checks_device_first:
+    if device_error is not None and vm.compat.device_hotplug_type_first:
         raise device_error
     if bus is not None and not bus.is_hotpluggable():
         raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
@@ -156,7 +156,7 @@ def _enter_tree(vm: Machine, device: DeviceState, device_id: str | None) -> None
     if device_id is None:
         vm.qom.peripheral_anon.add_child("device[*]", device)
         return
-    if vm.compat.qdev_id_checked and not is_identifier(device_id):
+    if vm.compat.device_id_checked and not is_identifier(device_id):
         raise QemuError(f"Invalid qdev ID '{device_id}'")
     if vm.qom.peripheral.find_property(device_id) is not None:
         raise QemuError(f"Duplicate device ID '{device_id}'")
@@ -221,7 +221,7 @@ def request_unplug(device: DeviceState) -> None:
     device_error = None
     if not _type_unpluggable(device):
         device_error = QemuError(f"Device '{device.type_name}' does not support hotplugging")
-    if device_error is not None and vm.compat.hotplug_checks_device_first:
+    if device_error is not None and vm.compat.device_hotplug_type_first:
         raise device_error
     if bus is not None and not bus.is_hotpluggable():
         raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""What the capture saw come of realizing a device, and which of it holds here.
+
+The table `realize` asks every type, alone with an id, on bare pc and q35 and on a q35 that has buses of most kinds
+("rich"), on the command line (cold) and by device_add (hot). A refusal is either about the place (no such bus, no hotplug
+there), which is for the rules of this program to judge anew, or the type's own.
+
+The record nearest to what is asked counts: same machine and moment first.
+
+QEMU: hw/core/qdev.c (device_set_realized)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import GENERIC_ERROR, NotEmulated, QemuError
+from fakeqemu.hw.core.inventory import MACHINES, PLUGGABLE_TEXT, error_text, outcomes
+from fakeqemu.hw.core.properties import described
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.hw.core.qdev import DeviceState
+    from fakeqemu.hw.pci.device import PCIDevice
+    from fakeqemu.migration.register import Blocker, SaveStateEntry
+    from fakeqemu.qom.registry import Record
+    from fakeqemu.system.machine import Machine
+
+    Outcome = dict[str, Any]
+
+#: id and path of the device in records
+RECORDED_ID = "dev0"
+_RECORDED_PATH = "/machine/peripheral/dev0"
+
+#: beginnings of refusals that are about the place, not the device
+_ABOUT_PLACE = (
+    "Bus '",
+    "No '",
+    "A '",
+    "PCI: ",
+    PLUGGABLE_TEXT,
+    "Parameter 'driver' expects",
+)
+#: properties that only say where a device goes, or that all have
+_PLACEMENT = ("addr", "multifunction", "bootindex", "romfile", "rombar", "romsize", "acpi-index", "chassis", "port", "slot")
+
+
+def choose(device: DeviceState) -> Outcome:
+    """The outcome of realizing the device where it is; raises QemuError in the recorded words, or NotEmulated."""
+    outcome = _nearest(device)
+    if outcome is None:
+        raise NotEmulated(f"{device.type_name}: not emulated here")
+    if outcome.get("crash") or outcome.get("hang"):
+        raise NotEmulated(f"{device.type_name}: not emulated (QEMU does not survive it)")
+    if not outcome.get("ok"):
+        text = error_text(outcome)
+        if not _still_holds(device, text):
+            raise NotEmulated(f"{device.type_name}: not emulated with these properties")
+        raise QemuError(text, outcome.get("class", GENERIC_ERROR), _hint(device, text))
+    return outcome
+
+
+def _nearest(device: DeviceState) -> Outcome | None:
+    """The recorded outcome that is of the type itself and nearest to what is asked; None if there is none."""
+    table = outcomes(device.vm.profile, device.type_name)
+    board = device.vm.board
+    machines = dict.fromkeys([board.family if board is not None else "", *MACHINES])
+    moments = ("hot", "cold") if device.hotplugged else ("cold", "hot")
+    for moment in moments:
+        for machine in machines:
+            outcome = table.get(machine, {}).get(moment)
+            if outcome and not _is_about_place(device.type_name, outcome):
+                return dict(outcome)
+    return None
+
+
+def _is_about_place(type_name: str, outcome: Outcome) -> bool:
+    text = error_text(outcome)
+    if outcome.get("ok") or not text:
+        return False
+    return (
+        text.startswith(_ABOUT_PLACE)
+        or text.endswith(("can not be hotplugged on this machine", "does not support hotplugging"))
+        or text == f"'{type_name}' is not a valid device model name"
+    )
+
+
+def _still_holds(device: DeviceState, text: str) -> bool:
+    """Whether a refusal of the bare type is one of this device too.
+
+    It is if no property could have changed it, or if it asks for a property that still is not there.
+    """
+    given = [name for name in device.options if name not in _PLACEMENT]
+    if not given:
+        return True
+    words = text.replace("'", " ").replace(".", " ").split()
+    asked = [name for name in described(device.vm.profile, device.type_name) if name in words]
+    return bool(asked) and not any(device._values.get(name) for name in asked)
+
+
+def _hint(device: DeviceState, text: str) -> str:
+    """Further lines that QEMU wrote on stderr behind the refusal."""
+    for variants in outcomes(device.vm.profile, device.type_name).values():
+        _, found, rest = variants.get("cold", {}).get("stderr", "").partition(text + "\n")
+        if found and rest.strip():
+            return str(rest.rstrip("\n"))
+    return ""
+
+
+# --- records made to fit ----------------------------------------------------------------------------------
+
+
+def rebase(record: Record, path: str, names: dict[str, str], hotplugged: bool) -> Record:
+    """A copy of a device's record with its path and its buses' names as they are here."""
+    result: Record = {}
+    for name, entry in record.items():
+        kind = entry[0]
+        here = names.get(name, name)
+        if kind.startswith("child<") and len(entry) > 1:
+            result[here] = [kind, rebase(entry[1], path, names, hotplugged)]
+        elif name == "hotplugged":
+            result[here] = [kind, hotplugged]
+        elif len(entry) > 1 and isinstance(entry[1], str) and entry[1].startswith(_RECORDED_PATH):
+            result[here] = [kind, _rebased_path(entry[1], path, names)]
+        else:
+            result[here] = entry
+    return result
+
+
+def _rebased_path(text: str, path: str, names: dict[str, str]) -> str:
+    parts = [names.get(part, part) for part in text[len(_RECORDED_PATH) :].split("/")]
+    return path + "/".join(parts)
+
+
+def bus_counters(vm: Machine) -> dict[str, int]:
+    """Kind of bus -> number of the next one that gets a name by itself; those of the board count."""
+    counters: dict[str, int] | None = vm.__dict__.get("_bus_counters")
+    if counters is None:
+        from fakeqemu.hw.core.qdev import BusState
+
+        counters = {}
+        for at in vm.qom.walk(vm.qom.machine):
+            # The root bus of q35 was named by the board, and does not count.
+            if isinstance(at, BusState) and at.name.startswith(at.type_name.lower() + ".") and at.name != "pcie.0":
+                counters[at.type_name] = counters.get(at.type_name, 0) + 1
+        vm.__dict__["_bus_counters"] = counters
+    return counters
+
+
+def board_pci_entry(device: PCIDevice) -> dict[str, Any] | None:
+    """What query-pci told of a function of the board."""
+    board = device.vm.board
+    if board is None:
+        return None
+    for bus in device.vm.profile.get("queries", f"{board.tree_variant()}/query-pci", []):
+        for entry in bus["devices"]:
+            if entry["slot"] << 3 | entry["function"] == device.devfn:
+                return dict(entry)
+    return None
+
+
+# --- migration --------------------------------------------------------------------------------------------
+
+
+class DeviceStates:
+    """What a stock device told the migration: its sections, or that it cannot travel."""
+
+    __slots__ = ("blocker", "entries", "vm")
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        self.entries: list[SaveStateEntry] = []
+        self.blocker: Blocker | None = None
+
+    def unregister(self) -> None:
+        for entry in self.entries:
+            self.vm.savevm.unregister(entry)
+        self.entries = []
+        if self.blocker is not None:
+            self.vm.savevm.del_blocker(self.blocker)
+            self.blocker = None
+
+
+def register_states(device: DeviceState) -> DeviceStates:
+    """Put the sections that the profile has of the device into the line; if it has none, forbid migration.
+
+    Raises QemuError where a blocker is refused.
+    """
+    states = DeviceStates(device.vm)
+    sections = _recorded_sections(device)
+    if sections is None:
+        states.blocker = device.vm.savevm.add_blocker(
+            device, f"The migration state of device '{device.type_name}' is not emulated"
+        )
+        return states
+    from binascii import a2b_base64
+
+    for section in sections:
+        states.entries.append(
+            device.vm.savevm.register_stock(
+                _section_name(device, section["name"]), -1, section["version"], a2b_base64(section["data"]),
+                section["vmdesc"],
+            )
+        )
+    return states
+
+
+def _recorded_sections(device: DeviceState) -> list[dict[str, Any]] | None:
+    """What the device added to the state of a machine; None if the profile does not know."""
+    table = device.vm.profile.get("device-vmstate", device.type_name, {})
+    board = device.vm.board
+    for machine in dict.fromkeys([board.family if board is not None else "", *MACHINES]):
+        record = table.get(machine)
+        if record is not None and "sections" in record:
+            return list(record["sections"])
+    return None
+
+
+def _section_name(device: DeviceState, recorded: str) -> str:
+    """The name of a section with the device's own path in front, where the recorded one had a path."""
+    path, slash, name = recorded.rpartition("/")
+    return f"{device.qdev_path()}/{name}" if slash and path[:1].isdigit() else recorded

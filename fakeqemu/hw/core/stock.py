@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""Devices known only by what the profile recorded.
+
+A stock device does nothing of its own. Where it may sit and what its properties take is judged by the same rules as for
+every device; what then comes of realizing it, the capture has seen (`outcome.py`): it stands as it stood then, with the
+parts, buses and numbers of the record, or is refused in the same words. What the capture could not see is refused as not
+emulated. So it is never more lenient than what was seen.
+
+Devices of the board are stock devices too: their record is that of the board.
+
+QEMU: the realize functions of all those device models
+"""
+
+from __future__ import annotations
+
+from fakeqemu.hw.core import outcome as recorded
+from fakeqemu.hw.core import properties
+from fakeqemu.hw.core.qdev import BusState, DeviceState
+from fakeqemu.hw.core.rules import check_rules
+from fakeqemu.hw.pci.config_space import BAR, ConfigSpace
+from fakeqemu.hw.pci.device import PCIDevice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.hw.core.outcome import Outcome
+    from fakeqemu.qom.registry import Record
+
+
+class StockDevice(DeviceState):
+    """A device of any type that has no model."""
+
+    __slots__ = ("stanza", "state")
+
+    #: the recorded lines of `info qtree`; "" for a device of the board, which finds its own
+    stanza: str
+    #: what it registered for migration
+    state: recorded.DeviceStates
+
+    def __init__(self, vm: Any, type_name: str) -> None:
+        super().__init__(vm, type_name)
+        self.stanza = ""
+
+    def device_realize(self) -> None:
+        check_rules(self)
+        outcome = recorded.choose(self)
+        take_record(self, outcome)
+        self.stanza = outcome.get("qtree", "")
+        self.state = recorded.register_states(self)
+
+    def device_unrealize(self) -> None:
+        if hasattr(self, "state"):
+            self.state.unregister()
+
+
+class StockPCIDevice(PCIDevice):
+    """A PCI device of a type that has no model."""
+
+    __slots__ = ("_outcome", "stanza", "state")
+
+    stanza: str
+    state: recorded.DeviceStates
+
+    def __init__(self, vm: Any, type_name: str) -> None:
+        super().__init__(vm, type_name)
+        self._outcome: Outcome | None = None
+        self.stanza = ""
+
+    def make_config(self) -> ConfigSpace:
+        entry = self._outcome.get("pci") if self._outcome is not None else recorded.board_pci_entry(self)
+        express = self.bus.is_express and self.is_a("pci-express-device")
+        return config_from_entry(entry, express=express) if entry else ConfigSpace(0xFFFF, 0xFFFF, 0)
+
+    def device_realize(self) -> None:
+        self._outcome = None
+        super().device_realize()
+
+    def pci_realize(self) -> None:
+        check_rules(self)
+        outcome = recorded.choose(self)
+        self._outcome = outcome
+        self._config = self.make_config()
+        self._config.multifunction = self.multifunction
+        self.state = recorded.register_states(self)
+        take_record(self, outcome)
+        self.stanza = outcome.get("qtree", "")
+
+    def exit(self) -> None:
+        if hasattr(self, "state"):
+            self.state.unregister()
+
+
+def config_from_entry(entry: dict[str, Any], *, express: bool) -> ConfigSpace:
+    """A configuration space with the ids, class and regions that an entry of query-pci tells."""
+    ids = entry["id"]
+    config = ConfigSpace(
+        ids["vendor"],
+        ids["device"],
+        entry["class_info"]["class"],
+        subsystem_vendor=ids.get("subsystem-vendor", 0),
+        subsystem=ids.get("subsystem", 0),
+        interrupt_pin=entry["irq_pin"],
+        express=express,
+        bridge="pci_bridge" in entry,
+    )
+    for region in entry["regions"]:
+        config.add_bar(
+            BAR(
+                region["bar"],
+                region["size"],
+                is_io=region["type"] == "io",
+                prefetch=region.get("prefetch", False),
+                is_64=region.get("mem_type_64", False),
+            )
+        )
+    if config.is_bridge:
+        from fakeqemu.hw.pci.bridge import load_windows
+
+        load_windows(config, entry["pci_bridge"]["bus"])
+    return config
+
+
+def take_record(device: DeviceState, outcome: Outcome) -> None:
+    """Let the device stand as it stood in the record: parts, buses, values nobody set."""
+    names = _bus_names(device, outcome)
+    record = recorded.rebase(outcome["qom"], device.path, names, device.hotplugged)
+    record["hotpluggable"] = ["bool", device.is_hotpluggable()]
+    device.attach_record(record)
+    device.realized = False  # realize() says so when all is done
+    for child in list(device.children.values()):
+        if isinstance(child, BusState):
+            # The handler of a bus may be the bus itself; its name is another now.
+            child.hotplug_handler = None
+    _pass_values_on(device)
+
+
+def _pass_values_on(device: DeviceState) -> None:
+    """Give the parts of a device the values that were set through it."""
+    for name, value in list(device._values.items()):
+        owner = properties.owner_type(device.vm.profile, device.type_name, name)
+        if owner == device.type_name:
+            continue
+        for child in device.children.values():
+            if child.type_name == owner:
+                child._values[name] = value
+
+
+def _bus_names(device: DeviceState, outcome: Outcome) -> dict[str, str]:
+    """Recorded name of a bus -> its name here: the id of the device leads, or the kind of bus with a number."""
+    names: dict[str, str] = {}
+    listed: list[tuple[str, str]] = [(bus["name"], bus["type"]) for bus in outcome.get("buses", [])]
+    for name, type_name in sorted(listed, key=lambda bus: properties.natural_key(bus[0])):
+        if name == recorded.RECORDED_ID or name.startswith(recorded.RECORDED_ID + "."):
+            if device.id is not None:
+                names[name] = device.id + name[len(recorded.RECORDED_ID) :]
+            else:
+                names[name] = _automatic_name(device, type_name)
+    return names
+
+
+def _automatic_name(device: DeviceState, type_name: str) -> str:
+    """`usb-bus.0`: kind of bus and a number that nobody has had yet."""
+    counters = recorded.bus_counters(device.vm)
+    number = counters.get(type_name, 0)
+    counters[type_name] = number + 1
+    return f"{type_name.lower()}.{number}"
+
+
+def record_of(device: DeviceState) -> Record:
+    """The record that tells of the device; empty where none does."""
+    return device._record or {}
