@@ -89,6 +89,8 @@ class Machine:
         self.actions = {"reboot": "reset", "shutdown": "poweroff", "panic": "shutdown", "watchdog": "reset"}
         #: what x-exit-preconfig calls: the second half of the start, given by vl
         self.complete_startup: Callable[[], None] | None = None
+        #: (driver, property, text) of each -global, in order
+        self.globals: list[tuple[str, str, str]] = []
         self.bugs = 0
         #: options of `-fake`, by key
         self.fake: dict[str, str] = {}
