@@ -124,7 +124,7 @@ class SocketListener(Listener):
         self._socket = sock
         self._on_channel = on_channel
         self._name = name
-        self._unlink = os.path.abspath(unlink) if unlink else ""
+        self._unlink = unlink  # as it was given: a daemon has gone to / and does not find it again, nor does QEMU
         self._paused = True
         sock.setblocking(False)
         host.listeners.append(self)
