@@ -27,7 +27,7 @@ _ESCAPE = "\x1b"
 class MonitorHMP:
     """The human monitor of one character device."""
 
-    __slots__ = ("_busy", "_escape", "_line", "_vm", "_waiting", "_write", "name")
+    __slots__ = ("_busy", "_close_fd", "_escape", "_line", "_vm", "_waiting", "_write", "name")
 
     def __init__(
         self,
@@ -37,8 +37,10 @@ class MonitorHMP:
         pause_reading: Callable[[], None] | None = None,
         resume_reading: Callable[[], None] | None = None,
         name: str = "",
+        close_fd: Callable[[int], None] | None = None,
     ) -> None:
         del pause_reading, resume_reading  # lines are short: what comes while a command runs is kept
+        self._close_fd = close_fd
         self._vm = vm
         self._write = write
         self._line = ""
@@ -59,8 +61,9 @@ class MonitorHMP:
 
     def receive_data(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Keys that somebody typed."""
-        if fds:
-            self._vm.host.close_fds(list(fds))
+        for fd in fds:
+            if self._close_fd is not None:
+                self._close_fd(fd)
         for char in data.decode("utf-8", "replace"):
             self._key(char)
 

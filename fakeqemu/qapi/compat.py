@@ -115,6 +115,37 @@ ROWS: tuple[CompatRow, ...] = (
         (((), False), ((10, 0), True)),
         "`chardev 'ID' is already in use`, before `Device 'ID' is in use`.",
     ),
+    # --- command line ---
+    CompatRow(
+        "global_refusal_names_option",
+        "A -global that a device of the command line refuses is reported with that option.",
+        (((), True), ((10,), False)),
+        "`-device TYPE: can't apply global ...` up to 7.2, no option since.",
+    ),
+    CompatRow(
+        "incoming_takes_channel",
+        "-incoming takes a migration channel, as JSON or as keys, besides a URI.",
+        (((), False), ((10,), True)),
+        "What is no URI is read as a channel while options are parsed; before, the protocol was unknown at the end.",
+    ),
+    CompatRow(
+        "kvm_missing_is_reported",
+        "That /dev/kvm is not there is reported as other errors are, with program and option.",
+        (((), False), ((10,), True)),
+        "The line `Could not access KVM kernel module: ...` begins with the program's name.",
+    ),
+    CompatRow(
+        "mon_option_deprecated",
+        "-mon warns that it is deprecated: monitors are objects.",
+        (((), False), ((11, 1), True)),
+        "A warning on stderr for each -mon.",
+    ),
+    CompatRow(
+        "negative_size_out_of_range",
+        "A negative size on the command line is out of range, not malformed.",
+        (((), False), ((10,), True)),
+        "`-m -1` says that the value is out of range.",
+    ),
     # --- devices ---
     CompatRow(
         "device_add_takes_json",
@@ -216,6 +247,18 @@ ROWS: tuple[CompatRow, ...] = (
         "The error about an unknown machine type repeats its name.",
         (((), False), ((9, 0, 0), True)),
         '`unsupported machine type: "NAME"`, before only `unsupported machine type`.',
+    ),
+    CompatRow(
+        "objects_container_late",
+        "The container /objects is made when something looks for it.",
+        (((), True), ((10, 0, 0), False)),
+        "`qom-list /` of a machine without objects does not show it.",
+    ),
+    CompatRow(
+        "boot_order_always",
+        "The machine property boot has a member `order` also where the board knows no order.",
+        (((), True), ((9, 0, 0), False)),
+        '`{"order": ""}` instead of `{}`.',
     ),
     CompatRow(
         "smp_levels",
@@ -428,6 +471,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`configuration` in the JSON text.",
     ),
     CompatRow(
+        "migration_multifd_flush_word",
+        "The RAM section has a word that asks for a flush of the multifd channels.",
+        (((), False), ((8, 1), True)),
+        "Before, `Unknown combination of migration flags: 0x200`.",
+    ),
+    CompatRow(
         "migration_multifd_levels_checked",
         "The ranges of multifd-zlib-level and multifd-zstd-level are checked.",
         (((), False), ((8, 0), True)),
@@ -439,6 +488,13 @@ ROWS: tuple[CompatRow, ...] = (
         "Behind a PCI Express port every function is one of slot 0.",
         (((), False), ((8, 1), True)),
         "A second device plugged in behind a port while the machine runs is refused; other slots are warned of.",
+    ),
+    CompatRow(
+        "migration_zero_page_fill",
+        "What a zero page record may fill a page with.",
+        (((), "any"), ((8, 2), "zero")),
+        "`Found a zero page with value N`; before, the page is filled with it.",
+        ("any", "zero"),
     ),
     # --- vfio ---
     CompatRow(

@@ -8,7 +8,7 @@ QEMU: configure_accelerators in system/vl.c
 
 from __future__ import annotations
 
-from fakeqemu.error import QemuError
+from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.qapi.cutils import NumberError, parse_bool, parse_size, parse_uint64
 from fakeqemu.vl.location import StartEnded
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from fakeqemu.vl.opts import Opts
 
 _SUFFIX = "-accel"
+#: accelerator -> what is said of its device on a host that has none
+_MISSING_DEVICE = {
+    "mshv": ("Failed to open /dev/mshv: No such file or directory", "Operation not permitted"),
+    "nitro": ("nitro: failed to open /dev/nitro_enclaves: No such file or directory", "No such file or directory"),
+}
 
 
 def configure(line: CommandLine, vm: Machine) -> None:
@@ -71,13 +76,18 @@ def _try(line: CommandLine, vm: Machine, opts: Opts) -> bool:
         if vm.fake.get("kvm") == "on":
             vm.kvm_enabled = True
             return True
-        line.reporter.print_plain("Could not access KVM kernel module: No such file or directory")
+        text = "Could not access KVM kernel module: No such file or directory"
+        if vm.compat.kvm_missing_is_reported:
+            line.reporter.report(text)
+        else:
+            line.reporter.print_plain(text)
         line.reporter.report("failed to initialize kvm: No such file or directory")
         return False
-    raise_reason = {"qtest": "-accel qtest: not emulated"}.get(name)
-    if raise_reason is not None:
-        raise QemuError(raise_reason)
-    line.reporter.report(f"failed to initialize {name}: No such file or directory")
+    missing = _MISSING_DEVICE.get(name)
+    if missing is None:
+        raise NotEmulated(name)
+    line.reporter.report(missing[0])
+    line.reporter.report(f"failed to initialize {name}: {missing[1]}")
     return False
 
 

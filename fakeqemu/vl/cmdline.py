@@ -14,7 +14,7 @@ from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.vl import helptext, keyval, options
 from fakeqemu.vl.groups import Groups
 from fakeqemu.vl.location import Location, StartEnded
-from fakeqemu.vl.opts import HelpWanted, is_help
+from fakeqemu.vl.opts import HelpWanted, SizeError, is_help
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,6 +144,10 @@ class CommandLine:
             return
         handler = getattr(self, "_opt_" + name.replace("-", "_"), None)
         grouped = _GROUPED.get(name)
+        if name == "mon" and self.profile.compat.mon_option_deprecated:
+            self.reporter.warn(
+                "'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
+            )
         if grouped is not None:
             opts = self.parse_group(grouped[0], argument, grouped[1])
             if handler is not None:
@@ -155,6 +159,10 @@ class CommandLine:
         """Read an argument into its group; help ends the start with status 1, as QEMU has it."""
         try:
             return self.groups[group].parse(text, self.reporter.at, implied, self.reporter.warn)
+        except SizeError as err:
+            if not self.profile.compat.negative_size_out_of_range and err.text.lstrip().startswith("-"):
+                raise err.malformed() from None
+            raise
         except HelpWanted:
             self.reporter.print(self.groups[group].help_text())
             raise StartEnded(1) from None
@@ -311,7 +319,7 @@ class CommandLine:
         if text.startswith("{"):
             from fakeqemu.vl.json_option import parse_json_option
 
-            self.devices.append((parse_json_option(text), self.reporter.at))
+            self.devices.append((parse_json_option(self.profile, text), self.reporter.at))
         else:
             self.groups["device"].parse(text, self.reporter.at, True, self.reporter.warn)
 

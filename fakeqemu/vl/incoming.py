@@ -28,7 +28,7 @@ def parse_incoming(profile: VersionProfile, text: str) -> str | dict[str, Any]:
     from fakeqemu.vl.json_option import visit_type
 
     channels = next(m for m in schema_of(profile).arguments("migrate-incoming").members if m.name == "channels")
-    return visit_type(channels.type.element, text, "channel-type")
+    return visit_type(profile, channels.type.element, text, "channel-type")
 
 
 def _check_uri(text: str) -> None:

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from fakeqemu.qapi.schema import ObjectType
 
 
-def parse_json_option(text: str) -> dict[str, Any]:
-    """The JSON object of an argument that begins with `{`; raises QemuError with line and column."""
-    stream = JSONStream(errors_at_once=True)
+def parse_json_option(profile: VersionProfile, text: str) -> dict[str, Any]:
+    """The JSON object of an argument that begins with `{`; raises QemuError."""
+    at_once = bool(profile.compat.json_errors_at_once)
+    stream = JSONStream(at_once)
     data = text.encode("utf-8", "surrogateescape")
     stream.feed(data)
     value = stream.next()
     if value is NOTHING:
+        if not at_once:
+            raise QemuError("JSON parse error, premature EOI")
         lines = data.split(b"\n")
         raise QemuError(f"{len(lines)}:{len(lines[-1]) + 1}: JSON parse error, premature end of input")
     if isinstance(value, ParseError):
@@ -41,18 +44,18 @@ def parse_json_option(text: str) -> dict[str, Any]:
     return result
 
 
-def visit_type(type_: ObjectType, text: str, implied: str | None) -> dict[str, Any]:
+def visit_type(profile: VersionProfile, type_: ObjectType, text: str, implied: str | None) -> dict[str, Any]:
     """An argument read as a struct or union: JSON if it begins with a brace, else dotted keys; raises QemuError."""
     if text.startswith("{"):
-        return QObjectInputVisitor().visit_arguments(type_, parse_json_option(text))
+        return QObjectInputVisitor().visit_arguments(type_, parse_json_option(profile, text))
     return KeyvalVisitor().visit_arguments(type_, keyval.parse_without_help(text, implied))
 
 
 def visit_option(profile: VersionProfile, name: str, text: str, implied: str | None) -> dict[str, Any]:
     """As `visit_type`, for the two types that no command takes."""
     if name == "DisplayOptions":
-        return visit_type(schema_of(profile).returns("query-display-options"), text, implied)
-    tree = parse_json_option(text) if text.startswith("{") else keyval.parse_without_help(text, implied)
+        return visit_type(profile, schema_of(profile).returns("query-display-options"), text, implied)
+    tree = parse_json_option(profile, text) if text.startswith("{") else keyval.parse_without_help(text, implied)
     return _compat_policy(tree)
 
 

@@ -10,11 +10,19 @@ from fakeqemu.error import QemuError
 from fakeqemu.system.user_creatable import UserCreatable
 from fakeqemu.vl import monitors
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.system.machine import Machine
+
 
 class MonitorObject(UserCreatable):
     """One monitor on the character device that its property `chardev` names."""
 
-    __slots__ = ("_chardev_label",)
+    __slots__ = ("_label",)
+
+    def __init__(self, vm: Machine, type_name: str) -> None:
+        super().__init__(vm, type_name)
+        self._label: str | None = None
 
     def complete(self) -> None:
         label = self._values.get("chardev")
@@ -24,9 +32,9 @@ class MonitorObject(UserCreatable):
         mode = "control" if self.type_name == "monitor-qmp" else "readline"
         pretty = mode == "control" and bool(self._values.get("pretty"))
         monitors.attach(self.vm, chardev, self.name or "", mode, pretty=pretty)
-        self._chardev_label = chardev.label
+        self._label = chardev.label
 
     def unparented(self) -> None:
-        chardev = self.vm.chardevs.find(self._chardev_label)
+        chardev = None if self._label is None else self.vm.chardevs.find(self._label)
         if chardev is not None:
             chardev.release_frontend()

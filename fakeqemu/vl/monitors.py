@@ -31,7 +31,7 @@ def new_monitor(vm: Machine, opts: Opts) -> None:
     if chardev is None:
         raise QemuError(f'chardev "{label}" not found')
     if mode == "readline" and opts.get_bool("pretty"):
-        raise QemuError(vm.compat.monitor_pretty_refusal)
+        raise QemuError("'pretty' is not compatible with HMP monitors")
     attach(vm, chardev, opts.id or label, str(mode), pretty=opts.get_bool("pretty"))
 
 

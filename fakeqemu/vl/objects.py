@@ -29,7 +29,7 @@ def parse_object(line: CommandLine, text: str) -> dict[str, Any]:
     if text.startswith("{"):
         from fakeqemu.vl.json_option import visit_type
 
-        return visit_type(type_, text, None)
+        return visit_type(line.profile, type_, text, None)
     opts = line.groups["object"].parse(text, line.reporter.at, True, line.reporter.warn)
     type_name = opts.get("qom-type")
     if type_name is None:

@@ -43,6 +43,9 @@ _WITH_ARGUMENT = (
     "object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial smp trace uuid vga watchdog-action"
 )
 
+#: -help does not list them in the form of the others
+_UNLISTED = ("h", "preconfig")
+
 _NO_BLOCK = "no block layer yet"
 _NO_NET = "no network back ends yet; `none` is taken"
 _NO_GUEST = "no guest code runs"
@@ -150,7 +153,7 @@ def find(name: str, profile: VersionProfile) -> Option | None:
     """The option of this name, without its dashes; None when this QEMU has none."""
     if name == "fake":
         return Option(name, True, EMULATED)
-    entry = profile.get("options", name, None) if name != "h" else {"arg": False}
+    entry = {"arg": False} if name in _UNLISTED else profile.get("options", name, None)
     if entry is None:
         return None
     other = _OTHERS.get(name)
@@ -165,6 +168,6 @@ def find(name: str, profile: VersionProfile) -> Option | None:
 
 def options_table(profile: VersionProfile) -> list[Option]:
     """All options of a profile, in the order of the alphabet."""
-    names = dict.fromkeys(["h", "fake", *profile.keys("options")])
+    names = dict.fromkeys([*_UNLISTED, "fake", *profile.keys("options")])
     found = (find(name, profile) for name in sorted(names))
     return [option for option in found if option is not None]

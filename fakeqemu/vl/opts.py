@@ -33,6 +33,19 @@ class HelpWanted(Exception):
     """`help` stood among the parameters of a group that has a list of them."""
 
 
+class SizeError(QemuError):
+    """A size that is out of range."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"Value '{text}' is out of range for parameter '{name}'")
+        self.name = name
+        self.text = text
+
+    def malformed(self) -> QemuError:
+        """The same in the words for what is no size at all."""
+        return QemuError(f"Parameter '{self.name}' expects a non-negative number below 2^64", hint=SIZE_HINT)
+
+
 class Param:
     """A parameter of a group."""
 
@@ -210,11 +223,8 @@ def check_value(group: OptsList, name: str, value: str) -> None:
         try:
             parse_size(value)
         except NumberError as err:
-            if err.errno == ERANGE:
-                raise QemuError(f"Value '{value}' is out of range for parameter '{name}'") from None
-            raise QemuError(
-                f"Parameter '{name}' expects a non-negative number below 2^64", hint=SIZE_HINT
-            ) from None
+            out_of_range = SizeError(name, value)
+            raise (out_of_range if err.errno == ERANGE else out_of_range.malformed()) from None
 
 
 def next_pair(text: str, implied: str | None) -> tuple[str, str, str | None, str]:
