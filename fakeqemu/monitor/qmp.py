@@ -147,6 +147,8 @@ class MonitorQMP:
             self._vm.trace("fake_monitor_close", monitor=self.name)
         self.connected_now = False
         self._reset()
+        if not any(monitor.connected_now for monitor in self._vm.dispatcher.monitors):
+            self._vm.fds.last_monitor_gone()
 
     def close(self) -> None:
         """The monitor itself goes away."""

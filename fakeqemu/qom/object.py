@@ -363,7 +363,7 @@ class QomTree:
     board, and not before somebody looks for it (`loaded`).
     """
 
-    __slots__ = ("_loaded", "chardevs", "machine", "objects", "peripheral", "peripheral_anon", "root", "unattached", "vm")
+    __slots__ = ("_loaded", "_objects", "chardevs", "machine", "peripheral", "peripheral_anon", "root", "unattached", "vm")
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
@@ -371,8 +371,7 @@ class QomTree:
         self._loaded = False
         #: /machine; None until -machine has chosen
         self.machine: Object | None = None
-        #: /objects: user-creatable objects, and what a board makes by itself of that kind
-        self.objects = Container(vm)
+        self._objects = Container(vm)
         #: /chardevs
         self.chardevs = Container(vm)
         #: /machine/peripheral: devices with an id
@@ -381,8 +380,16 @@ class QomTree:
         self.peripheral_anon = Container(vm)
         #: /machine/unattached: devices of the board
         self.unattached = Object(vm, "container")
-        self.root.add_child("objects", self.objects)
+        if not vm.compat.objects_container_late:
+            self.root.add_child("objects", self._objects)
         self.root.add_child("chardevs", self.chardevs)
+
+    @property
+    def objects(self) -> Container:
+        """/objects: user-creatable objects, and what a board makes by itself of that kind. There from the first look on."""
+        if self._objects.parent is None:
+            self.root.add_child("objects", self._objects)
+        return self._objects
 
     def set_machine(self, machine: Object) -> None:
         """Make `machine` the tree's /machine, with its containers."""

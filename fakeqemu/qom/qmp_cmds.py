@@ -9,7 +9,7 @@ QEMU: qom/qom-qmp-cmds.c
 
 from __future__ import annotations
 
-from fakeqemu.error import DEVICE_NOT_FOUND, QemuError
+from fakeqemu.error import DEVICE_NOT_FOUND, NotEmulated, QemuError
 from fakeqemu.monitor.registry import qmp_command
 from fakeqemu.qapi.json_out import RawJSON
 from fakeqemu.qom.object import Object
@@ -18,7 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from fakeqemu.qapi.profile import VersionProfile
     from fakeqemu.system.machine import Machine
+
+#: class of a recorded answer that was none: the capture's QEMU did not survive the question
+UNKNOWN_ANSWER = "x-crashed"
 
 
 def _object_at(vm: Machine, path: str) -> Object:
@@ -82,7 +86,7 @@ def qmp_qom_list_types(vm: Machine, *, implements: str | None = None, abstract: 
         entry = profile.get("types", name)
         if entry["abstract"] and not abstract:
             continue
-        if implements is not None and not profile.implements(name, implements):
+        if implements is not None and not _implements(profile, name, implements):
             continue
         info: dict[str, Any] = {"name": name}
         if entry["abstract"]:
@@ -91,6 +95,13 @@ def qmp_qom_list_types(vm: Machine, *, implements: str | None = None, abstract: 
             info["parent"] = entry["parent"]
         shown.append(info)
     return shown
+
+
+def _implements(profile: VersionProfile, name: str, other: str) -> bool:
+    """Whether a type can be cast to another: to the mother of all interfaces only if it has a single one."""
+    if other != "interface" or profile.implements(name, other):
+        return profile.implements(name, other)
+    return len(profile.get("types", name)["implements"]) == 1
 
 
 @qmp_command
@@ -122,5 +133,7 @@ def _of_type(vm: Machine, table: str, name: str) -> Any:
     data = profile.raw(table, name)
     if data.startswith(b"{"):
         error = profile.get(table, name)["error"]
+        if error["class"] == UNKNOWN_ANSWER:
+            raise NotEmulated(f"The properties of {name} are not known: a real QEMU of this release ends when asked")
         raise QemuError(error["desc"], error["class"])
     return RawJSON(data)

@@ -32,8 +32,8 @@ _LOWMEM_LIMIT = {"pc": 0xE0000000, "q35": 0xB0000000, "microvm": 0xC0000000}
 
 def below_4g(board: Board) -> int:
     """How much of the memory lies below 4 GB."""
-    limit = _LOWMEM_LIMIT.get(board.family, board.ram_size)
-    return board.ram_size if board.ram_size < limit else _LOWMEM[board.family]
+    limit = _LOWMEM_LIMIT.get(board.family)
+    return board.ram_size if limit is None or board.ram_size < limit else _LOWMEM[board.family]
 
 
 def adapt(board: Board, record: Record) -> Record:

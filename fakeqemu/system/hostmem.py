@@ -339,7 +339,7 @@ def create_default_memdev(vm: Machine, name: str, size: int) -> HostMemoryBacken
     assert board is not None
     backend._set_size(size)
     for ours, machine_option in (("merge", "mem-merge"), ("dump", "dump-guest-core")):
-        if not board.object.get(machine_option):
+        if not board.object.option(machine_option, True):
             backend.set(ours, False)
     vm.qom.objects.add_child(name, backend)
     backend.complete()

@@ -42,6 +42,8 @@ class MachineObject(Object):
         self._boot: dict[str, Any] = {}
         if board.family in ("pc", "q35"):
             self._boot = {"order": "cad"}
+        elif vm.compat.boot_order_always:
+            self._boot = {"order": ""}
 
     # The type's properties come from the profile; here is what they do.
 
@@ -60,6 +62,14 @@ class MachineObject(Object):
             return []
         return super()._type_default(prop)
 
+    def _type_properties(self) -> list[dict[str, Any]]:
+        known = self.vm.profile.get("qom-properties", self.type_name, None)
+        if isinstance(known, list):
+            return known
+        # A type that could not be asked (its instance asserts): what a machine of it showed.
+        record = self.vm.profile.get("qom-tree", self.board.tree_variant())["machine"][1]
+        return [{"name": name, "type": entry[0]} for name, entry in record.items()]
+
     def stock_writable(self, name: str, type: str) -> bool:
         if type.startswith("link<"):
             return name in ("memory-backend", "confidential-guest-support")
@@ -77,6 +87,10 @@ class MachineObject(Object):
             self._writable_property(name)
             raise wrong_type(name, "array" if name in ("sgx-epc", "cxl-fmw") else "object")
         super().set_str(name, text)
+
+    def option(self, name: str, default: Any) -> Any:
+        """What somebody set a property to, else `default`: nothing is read for it."""
+        return self._values.get(name, default)
 
     # --- memory backend -------------------------------------------------------------------------------
 
