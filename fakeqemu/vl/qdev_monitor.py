@@ -28,6 +28,7 @@ from fakeqemu.hw.core.tree import bus_name, device_by_id, find_bus, find_recursi
 from fakeqemu.hw.pci.device import PCIDevice
 from fakeqemu.qapi.qdict import ordered
 from fakeqemu.qom.registry import new_object
+from fakeqemu.vl.globals import refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,25 +170,35 @@ def is_identifier(text: str) -> bool:
 
 
 def apply_globals(device: DeviceState) -> None:
-    """Set what the machine type and `-global` say of the device's type; a value that is refused is reported only."""
+    """Set what the machine type and `-global` say of the device's type.
+
+    A refused value of `-global` ends a start (GlobalRefused); of a hotplugged device it is reported only.
+    """
     vm = device.vm
-    for driver, name, text in global_properties(vm):
+    if vm.board is not None:
+        for entry in vm.profile.get("machine-compat", vm.board.name, []):
+            # The machine types of a release speak of properties that not every build has.
+            if device.is_a(entry["qom-type"]) and device.find_property(entry["property"]) is not None:
+                device.set_str(entry["property"], entry["value"])
+    for driver, name, text in vm.globals:
         if not device.is_a(driver):
             continue
         try:
             device.set_str(name, text)
         except QemuError as err:
-            vm.error_report(f"warning: can't apply global {driver}.{name}={text}: {err.desc}")
+            desc = refused(driver, name, text, _in_words_of_strings(device, name, err)).desc
+            if not device.hotplugged:
+                raise QemuError(desc) from None
+            vm.error_report(f"warning: {desc}")
 
 
-def global_properties(vm: Machine) -> list[tuple[str, str, str]]:
-    """(type, property, value) in the order in which they are applied: the machine type's, then the user's."""
-    found: list[tuple[str, str, str]] = []
-    if vm.board is not None:
-        for entry in vm.profile.get("machine-compat", vm.board.name, []):
-            found.append((entry["qom-type"], entry["property"], entry["value"]))
-    found += vm.globals
-    return found
+def _in_words_of_strings(device: DeviceState, name: str, error: QemuError) -> QemuError:
+    """The same refusal as QEMU words it where a text is no option but a value by itself."""
+    if not error.desc.endswith("expects integer"):
+        return error
+    prop = device.find_property(name)
+    unsigned = prop is not None and prop.type.startswith("uint")
+    return QemuError(f"Parameter '{name}' expects {'uint64' if unsigned else 'an int64 value or range'}")
 
 
 def as_text(options: dict[str, Any]) -> dict[str, str]:
@@ -234,6 +245,7 @@ def request_unplug(device: DeviceState) -> None:
     if isinstance(device, PCIDevice):
         device.pending_deleted = True
         vm.trace("fake_unplug_requested", device=device.path)
+        _eject_at_reset(device)
         return
     device.unparent()
 
@@ -251,9 +263,16 @@ def guest_ejects(device: DeviceState) -> None:
         function.unparent()
 
 
-def eject_pending(vm: Machine) -> None:
-    """What a reset of the machine does: devices that a guest was asked to let go are gone afterwards."""
-    for container in (vm.qom.peripheral, vm.qom.peripheral_anon):
-        for device in list(container.children.values()):
-            if isinstance(device, DeviceState) and device.pending_deleted and device.parent is not None:
-                guest_ejects(device)
+def _eject_at_reset(device: DeviceState) -> None:
+    """A reset of the machine takes a pending device away, as if the guest had let it go."""
+    vm = device.vm
+
+    def eject() -> None:
+        if device.parent is not None:
+            guest_ejects(device)
+
+    def on_reset(cause: str) -> None:  # noqa: ARG001 - any reset does it
+        vm.on_reset.remove(on_reset)
+        vm.host.call_soon(eject)
+
+    vm.on_reset.add(on_reset)

@@ -83,8 +83,30 @@ def natural_key(name: str) -> list[Any]:
 
 def described(profile: VersionProfile, type_name: str) -> dict[str, dict[str, Any]]:
     """The properties of a type by name, as the profile has them; empty for a type it could not ask."""
+    return {entry["name"]: entry for entry in listed_properties(profile, type_name)}
+
+
+def listed_properties(profile: VersionProfile, type_name: str) -> list[dict[str, Any]]:
+    """The properties of a device type in QEMU's order. Types in modules tell them in only one of two ways."""
     listed = profile.get("qom-properties", type_name, None)
-    return {entry["name"]: entry for entry in listed} if isinstance(listed, list) else {}
+    if isinstance(listed, list):
+        return listed
+    listed = profile.get("device-properties", type_name, None)
+    if isinstance(listed, list):
+        return [*_COMMON, *listed]
+    # A type that this build cannot make at all: what those above it have will do to refuse it.
+    parent = profile.type_parent(type_name) if profile.is_type(type_name) else None
+    return listed_properties(profile, parent) if parent is not None else list(_COMMON)
+
+
+#: what every device has
+_COMMON: tuple[dict[str, Any], ...] = (
+    {"name": "type", "type": "string"},
+    {"name": "parent_bus", "type": "link<bus>"},
+    {"name": "realized", "type": "bool"},
+    {"name": "hotplugged", "type": "bool"},
+    {"name": "hotpluggable", "type": "bool"},
+)
 
 
 def kind_of(entry: dict[str, Any] | None, type_name: str) -> str:

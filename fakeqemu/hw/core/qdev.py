@@ -237,6 +237,9 @@ class DeviceState(Object):
 
     # --- properties -----------------------------------------------------------------------------------
 
+    def _type_properties(self) -> list[dict[str, Any]]:
+        return properties.listed_properties(self.vm.profile, self.type_name)
+
     def stock_writable(self, name: str, type: str) -> bool:
         """Whether a property could be set at all; `check_settable` judges whether it can now."""
         if name in LIFE:
