@@ -40,7 +40,7 @@ class SimMachine:
         self.world = world
         self.host = world.host(name)
         self.vm = new_machine(self.host, VersionProfile.load(profile), dict(fake or {}))
-        create_board(self.vm, board, nodefaults=True)
+        create_board(self.vm, board, nodefaults=True).init()
         self.vm.phase = "ready"
         #: events so far: (simulated ns, name, data)
         self.events: list[tuple[int, str, dict[str, Any]]] = []
@@ -78,9 +78,13 @@ class SimMachine:
 
     def device_add(self, driver: str, **properties: str) -> Any:
         """A device of the command line: `-device DRIVER,key=value` (`_` stands for `-`). Raises QemuError."""
+        return self.device(driver, {key.replace("_", "-"): value for key, value in properties.items()})
+
+    def device(self, driver: str, properties: Mapping[str, str]) -> Any:
+        """As `device_add`, with the names as they stand."""
         from fakeqemu.vl.qdev_monitor import device_add
 
-        options = {"driver": driver, **{key.replace("_", "-"): value for key, value in properties.items()}}
+        options = {"driver": driver, **properties}
         return device_add(self.vm, options, from_json=False, hotplug=False)
 
     def event_names(self) -> list[str]:

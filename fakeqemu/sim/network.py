@@ -328,7 +328,9 @@ _LOOPBACK = ("localhost", "::1")
 
 def _check_length(path: str) -> None:
     if len(path.encode()) > _UNIX_PATH_SIZE:
-        raise QemuError(f"UNIX socket path '{path}' is too long", hint=f"Path must be less than {_UNIX_PATH_SIZE} bytes")
+        raise QemuError(
+            f"UNIX socket path '{path}' is too long", hint=f"Path must be less than {_UNIX_PATH_SIZE} bytes"
+        )
 
 
 def _key(address: SocketAddress) -> str:

@@ -59,10 +59,6 @@ class VFIOPCIDevice(PCIDevice):
     def _is_set(self, name: str) -> bool:
         return self._set_value(name, None) not in (None, "")
 
-    def _asked(self, name: str, default: Any) -> Any:
-        """A property's value, `default` in releases that do not have it."""
-        return default if self.find_property(name) is None else self.get(name)
-
     # --- realize --------------------------------------------------------------------------------------
 
     def _sysfs_path(self) -> str:
@@ -125,7 +121,7 @@ class VFIOPCIDevice(PCIDevice):
             raise err.prefixed(f"vfio {vbasedev.name}: ") from None
 
     def _realize(self, vbasedev: VFIODevice) -> None:
-        if self._asked("x-balloon-allowed", False) and not vbasedev.function.mdev:
+        if self._set_value("x-balloon-allowed", False) and not vbasedev.function.mdev:
             raise QemuError("x-balloon-allowed only potentially compatible with mdev devices")
         vbasedev.attach()
         try:
@@ -138,7 +134,7 @@ class VFIOPCIDevice(PCIDevice):
             raise
 
     def _check_display(self) -> None:
-        display = self._asked("display", "off")
+        display = self._set_value("display", "off")
         if display == "on":
             raise QemuError("vfio: device doesn't support any (known) display method")
         if display == "off" and (self._set_value("xres", 0) or self._set_value("yres", 0)):
@@ -151,11 +147,11 @@ class VFIOPCIDevice(PCIDevice):
 
         migration.realize(
             vbasedev,
-            enable=self._asked("enable-migration", "auto"),
-            dirty_tracking=self._asked("x-device-dirty-page-tracking", "on") != "off",
-            parallel=self.vm.compat.vfio_parallel_states and self._asked("x-migration-parallel-states", False),
-            events=bool(self._asked("migration-events", False)),
-            multifd_transfer=self._asked("x-migration-multifd-transfer", "off"),
+            enable=self._set_value("enable-migration", "auto"),
+            dirty_tracking=self._set_value("x-device-dirty-page-tracking", "on") != "off",
+            parallel=self.vm.compat.vfio_parallel_states and self._set_value("x-migration-parallel-states", True),
+            events=bool(self._set_value("migration-events", False)),
+            multifd_transfer=self._set_value("x-migration-multifd-transfer", "auto"),
         )
 
     def exit(self) -> None:
