@@ -6,7 +6,7 @@ The table of times is the one of the specification; on the simulated clock it ho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Setup:
     """A row of the table: devices as (ms of an arc, depth), and the serial handlers of depth 2 in the main phase."""
 
     name: str
-    devices: list[tuple[float, int]]
+    devices: Sequence[tuple[float, int]]
     off_ms: float
     on_ms: float
     ordinary_ms: float = 0
