@@ -177,5 +177,8 @@ async def demo() -> int:
     return 0
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    if argv:
+        print("usage: fakeqemu demo", file=sys.stderr)
+        return 0 if argv[0] in ("-h", "--help") else 2
     return asyncio.run(demo())

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""From exec to the whole greeting: bare, and with a command line of 20 devices as libvirt writes it.
+
+python -m tests.bench.bench_start [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.bench._real import PROFILE, fake_qemu, median, need_real, running
+
+BARE = ("-accel", "tcg", "-display", "none", "-nodefaults", "-machine", "none")
+ALLOWED_RATIO = 2.0
+
+
+def libvirt_arguments() -> tuple[str, ...]:
+    """A domain as libvirt starts it, without disks and networks of the host."""
+    words = [
+        "-name", "guest=d12,debug-threads=on", "-S",
+        "-object", json.dumps({"qom-type": "secret", "id": "masterKey0", "format": "raw", "data": "c2VjcmV0"}),
+        "-machine", "pc-q35-11.1,usb=off,smm=on,dump-guest-core=off,memory-backend=pc.ram,acpi=on",
+        "-accel", "tcg", "-cpu", "qemu64",
+        "-m", "size=196608k,slots=4,maxmem=1048576k",
+        "-object", json.dumps({"qom-type": "memory-backend-memfd", "id": "pc.ram", "share": True, "size": 201326592}),
+        "-overcommit", "mem-lock=off", "-smp", "2,sockets=2,cores=1,threads=1",
+        "-object", json.dumps({"qom-type": "iothread", "id": "iothread1"}),
+        "-object", json.dumps({"qom-type": "iothread", "id": "iothread2"}),
+        "-uuid", "7f61d5ef-5fcb-43fb-bc96-03fd23024ba8", "-display", "none", "-no-user-config", "-nodefaults",
+        "-rtc", "base=utc", "-no-shutdown", "-boot", "strict=on",
+    ]  # fmt: skip
+    devices: list[dict[str, object]] = []
+    for number in range(12):
+        slot, function = 2 + number // 8, number % 8
+        port: dict[str, object] = {"driver": "pcie-root-port", "port": 16 + number, "chassis": number + 1}
+        port |= {
+            "id": f"pci.{number + 1}",
+            "bus": "pcie.0",
+            "addr": f"0x{slot:x}" + (f".0x{function:x}" if function else ""),
+        }
+        if not function:
+            port["multifunction"] = True
+        devices.append(port)
+    devices += [
+        {"driver": "qemu-xhci", "p2": 8, "p3": 8, "id": "usb", "bus": "pci.2", "addr": "0x0"},
+        {"driver": "virtio-scsi-pci", "id": "scsi0", "bus": "pci.3", "addr": "0x0"},
+        {"driver": "virtio-serial-pci", "id": "virtio-serial0", "bus": "pci.4", "addr": "0x0"},
+        {"driver": "isa-serial", "chardev": "charserial0", "id": "serial0", "index": 0},
+        {"driver": "usb-tablet", "id": "input0", "bus": "usb.0", "port": "1"},
+        {"driver": "VGA", "id": "video0", "bus": "pcie.0", "addr": "0x1"},
+        {"driver": "virtio-balloon-pci", "id": "balloon0", "bus": "pci.6", "addr": "0x0"},
+        {"driver": "virtio-rng-pci", "rng": "objrng0", "id": "rng0", "bus": "pci.7", "addr": "0x0"},
+    ]
+    words += ["-chardev", "null,id=charserial0", "-object", json.dumps({"qom-type": "rng-builtin", "id": "objrng0"})]
+    for device in devices:
+        words += ["-device", json.dumps(device)]
+    words += [
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-msg",
+        "timestamp=on",
+    ]
+    return tuple(words)
+
+
+def starts_ms(command: list[str], arguments: tuple[str, ...], rounds: int) -> float:
+    """The median of some starts."""
+    times = []
+    for _ in range(rounds):
+        with running(command, arguments) as emulator:
+            times.append(emulator.start_ns / 1e6)
+    return median(times)
+
+
+def main() -> int:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    real = need_real("start")
+    worst = 0.0
+    with fake_qemu() as fake:
+        for what, arguments in (("bare", BARE), ("20 devices", libvirt_arguments())):
+            starts_ms(fake, arguments, 2)  # files of both into the page cache
+            starts_ms(real, arguments, 2)
+            ours, theirs = starts_ms(fake, arguments, rounds), starts_ms(real, arguments, rounds)
+            worst = max(worst, ours / theirs)
+            print(
+                f"start, {what:10}: ours {ours:6.1f} ms, QEMU {PROFILE} {theirs:6.1f} ms, "
+                f"ratio {ours / theirs:.2f} (at most {ALLOWED_RATIO})"
+            )
+    return int(worst > ALLOWED_RATIO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
