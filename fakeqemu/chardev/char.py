@@ -344,7 +344,7 @@ class ChardevRegistry:
         from fakeqemu.qapi.qdict import GHashTable
 
         children = self.vm.qom.chardevs.children
-        found = [children.get(name) for name in GHashTable(("type", *children))]
+        found = [children.get(name) for name in GHashTable(children)]
         # QEMU walks the table and puts each in front of those before.
         return [child for child in reversed(found) if isinstance(child, Chardev)]
 

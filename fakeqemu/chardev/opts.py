@@ -70,6 +70,8 @@ def _parse_socket(opts: Options, data: dict[str, Any]) -> None:
         raise QemuError("None or one of 'path', 'fd' or 'host' option required.")
     if host is not None and port is None:
         raise QemuError("chardev: socket: no port given")
+    if opts.has("delay") and opts.has("nodelay"):
+        raise QemuError("'delay' and 'nodelay' are mutually exclusive")
     data["server"] = opts.get_bool("server")
     for name in ("telnet", "tn3270", "websocket"):
         if opts.get_bool(name):
@@ -168,9 +170,10 @@ def parse_compat(filename: str, opts: Options, *, allow_mon: bool = False) -> bo
     if filename in _PLAIN:
         opts.set("backend", filename)
         return True
-    if filename == "vc" or filename.startswith("vc:"):
+    if filename.startswith("vc"):
+        # Whatever follows the name without a colon is ignored.
         opts.set("backend", "vc")
-        return True
+        return filename[2:3] != ":" or _parse_console_size(filename[3:], opts)
     for prefix, key in (("file:", "path"), ("pipe:", "path"), ("pty:", "path")):
         if filename.startswith(prefix):
             opts.set("backend", prefix[:-1])
@@ -195,6 +198,20 @@ def parse_compat(filename: str, opts: Options, *, allow_mon: bool = False) -> bo
         opts.set("path", filename)
         return True
     return False
+
+
+def _parse_console_size(text: str, opts: Options) -> bool:
+    """WIDTHxHEIGHT in pixels, or COLSCxROWSC in letters."""
+    width, times, height = text.partition("x")
+    names = ("width", "height")
+    if width.endswith("C"):
+        names = ("cols", "rows")
+        width, height = width[:-1], height.removesuffix("C")
+    if not times or not width.isdigit() or not height.isdigit():
+        return False
+    for name, value in zip(names, (width, height), strict=True):
+        opts.set(name, value)
+    return True
 
 
 def _parse_stream(text: str, switch: str, opts: Options) -> bool:

@@ -45,6 +45,8 @@ _GROUPED = {
     "run-with": ("run-with", False),
     "sandbox": ("sandbox", True),
 }
+#: groups that are trees, not parameters
+_TREES = ("object", "audiodev", "machine", "smp-opts", "boot-opts")
 
 
 class CommandLine:
@@ -54,6 +56,8 @@ class CommandLine:
         self.profile = profile
         self.reporter = reporter
         self.groups = Groups(profile)
+        #: options whose deprecation was told of
+        self.warned: list[str] = []
         #: -machine and everything that is sugar for it
         self.machine: dict[str, Any] = {}
         #: -machine accel=, once -machine is applied
@@ -144,7 +148,8 @@ class CommandLine:
             return
         handler = getattr(self, "_opt_" + name.replace("-", "_"), None)
         grouped = _GROUPED.get(name)
-        if name == "mon" and self.profile.compat.mon_option_deprecated:
+        if name == "mon" and self.profile.compat.mon_option_deprecated and "mon" not in self.warned:
+            self.warned.append("mon")  # once, however many there are
             self.reporter.warn(
                 "'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
             )
@@ -335,6 +340,21 @@ class CommandLine:
         opts = self.parse_group("global", text, False)
         if not (opts.has("driver") and opts.has("property") and opts.has("value")):
             raise QemuError("options 'driver', 'property', and 'value' are required")
+
+    def _opt_set(self, text: str) -> None:
+        place, equals, value = text.partition("=")
+        parts = place.split(".", 2)
+        if not equals or len(parts) < 3 or not all(0 < len(part) < 64 for part in parts):
+            raise QemuError(f"can't parse: \"{text}\"")
+        group, id_, name = parts
+        if group in _TREES:
+            raise QemuError(f"-set is not supported with {group}")
+        if not self.groups.exists(group):
+            raise QemuError(f"There is no option group '{group}'")
+        opts = self.groups[group].find(id_)
+        if opts is None:
+            raise QemuError(f'there is no {group} "{id_}" defined')
+        opts.set(name, value)
 
     # --- the process ----------------------------------------------------------------------------------
 
