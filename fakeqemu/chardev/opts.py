@@ -42,12 +42,13 @@ def new_from_opts(vm: Machine, opts: Options) -> Chardev:
     if not opts.id:
         raise QemuError("chardev: no id specified")
     backend = backend_from_opts(vm, kind, opts)
-    registry = vm.chardevs
-    if not opts.get_bool("mux"):
-        return registry.add(opts.id, backend)
-    base = f"{opts.id}-base"
-    registry.add(base, backend)
-    return registry.add(opts.id, {"type": "mux", "data": {"chardev": base}})
+    mux = opts.get_bool("mux")
+    base = f"{opts.id}-base" if mux else opts.id
+    chardev = vm.chardevs.add(base, backend)
+    terminal = chardev.opened_result().get("pty")
+    if terminal is not None:
+        vm.host.print(f"char device redirected to {terminal} (label {base})\n")
+    return vm.chardevs.add(opts.id, {"type": "mux", "data": {"chardev": base}}) if mux else chardev
 
 
 def backend_from_opts(vm: Machine, kind: str, opts: Options) -> dict[str, Any]:

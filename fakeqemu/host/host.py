@@ -131,6 +131,9 @@ class Host:
         """A visible, idle thread (real in an emulator process)."""
         raise NotImplementedError
 
+    def print(self, text: str) -> None:
+        """Text for those who started the emulator: stdout of a process."""
+
     def log(self, text: str) -> None:
         """A line for those who run the emulator: stderr of a process, without program name and newline."""
         raise NotImplementedError

@@ -189,6 +189,12 @@ class ProcessHost(Host):
     def log(self, text: str) -> None:
         self.write_stderr(f"{self.program}: {text}\n" if self.program else f"{text}\n")
 
+    def print(self, text: str) -> None:
+        try:
+            os.write(1, text.encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass
+
     def write_stderr(self, text: str) -> None:
         """Text to stderr at once; nothing happens when nobody reads it."""
         try:
