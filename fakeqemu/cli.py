@@ -50,6 +50,10 @@ def main() -> NoReturn:
         line = start(vm, argv, reporter, process)
         if line.process_name is not None:
             set_comm(line.process_name)
+        if line.chroot is not None or line.ids is not None:
+            from fakeqemu.preload import load_everything
+
+            load_everything()
         process.setup_done()
     except StartEnded as ended:
         process.give_up(ended.status)

@@ -34,6 +34,8 @@ class Secret(UserCreatable):
         for name in ("iv", "keyid", "file", "data"):
             self.define(name, "string", default="")
         self.define("format", "QCryptoSecretFormat", default="raw")
+        if vm.compat.secret_loaded:
+            self.define("loaded", "bool", lambda: bool(self.content))
 
     def _given(self, name: str) -> str | None:
         value: str | None = self._values.get(name)
@@ -81,6 +83,8 @@ def decode_base64(data: bytes) -> bytes:
     if any(char not in _BASE64 for char in text):
         raise QemuError("Base64 data contains invalid characters")
     text = text.replace("\n", "")
+    if len(text) % 4 == 1:
+        text = text[:-1]  # six bits are no byte
     return binascii.a2b_base64(text + "=" * (-len(text) % 4))
 
 

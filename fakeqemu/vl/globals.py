@@ -9,11 +9,13 @@ QEMU: hw/core/qdev-properties.c (qdev_prop_check_globals), qom/object.c (object_
 
 from __future__ import annotations
 
-from fakeqemu.error import QemuError
+from fakeqemu.error import NotEmulated, QemuError
+from fakeqemu.qom.properties import parse_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fakeqemu.qom.object import Object
+    from typing import Any
+
     from fakeqemu.system.machine import Machine
     from fakeqemu.vl.location import Reporter
     from fakeqemu.vl.opts import Opts
@@ -40,31 +42,69 @@ def apply_to_migration(vm: Machine) -> None:
         if driver == _MIGRATION:
             try:
                 _set_migration(vm, name, text)
+            except NotEmulated:
+                raise
             except QemuError as err:
                 raise refused(driver, name, text, err) from None
 
 
 def _set_migration(vm: Machine, name: str, text: str) -> None:
-    properties = vm.profile.device_properties(_MIGRATION, machine=False) if vm.profile.is_type(_MIGRATION) else []
-    if not isinstance(properties, list) or not any(p["name"] == name for p in properties):
+    found = _property(vm, _MIGRATION, name)
+    if found is None:
         raise QemuError(f"Property '{_MIGRATION}.{name}' not found")
-    vm.migration.set_global(name, text)
+    value = parse_text(found["type"], name, text)
+    options = vm.migration.options
+    plain = name.removeprefix("x-")
+    for key in (plain, name):
+        if key in options.capabilities:
+            options.capabilities[key] = bool(value)
+            return
+        if key in options.parameters:
+            options.parameters[key] = value
+            return
+    if value != found.get("default-value"):
+        raise NotEmulated(f"-global {_MIGRATION}.{name}")
+
+
+def _property(vm: Machine, type_name: str, name: str) -> dict[str, Any] | None:
+    properties = vm.profile.device_properties(type_name, machine=False) if vm.profile.is_type(type_name) else []
+    if not isinstance(properties, list):
+        return None
+    return next((entry for entry in properties if entry["name"] == name), None)
 
 
 def apply_to_board(vm: Machine) -> None:
     """Judge the globals that concern devices of the board; raises GlobalRefused."""
-    if not vm.globals:
-        return
-    devices = [obj for obj in vm.qom.walk(vm.qom.machine) if obj.is_a("device")]
+    tree = _board_types(vm)
     for driver, name, text in vm.globals:
-        for device in devices:
-            if device.is_a(driver):
-                _check_on(device, driver, name, text)
+        for type_name in tree:
+            if vm.profile.implements(type_name, driver) and vm.profile.implements(type_name, "device"):
+                _judge(vm, type_name, (driver, name, text))
 
 
-def _check_on(device: Object, driver: str, name: str, text: str) -> None:
-    if device.find_property(name) is None:
-        raise refused(driver, name, text, device.not_found(name))
+def _board_types(vm: Machine) -> list[str]:
+    """Types of the board's own devices: read off the record, in which no object has come to life yet."""
+    assert vm.board is not None
+    variant = vm.board.tree_variant()
+    if not vm.profile.has("qom-tree", variant):
+        return []
+    parts = vm.profile.raw("qom-tree", variant).decode().split('"child<')
+    return list(dict.fromkeys(part.partition(">")[0] for part in parts[1:]))
+
+
+def _judge(vm: Machine, type_name: str, given: tuple[str, str, str]) -> None:
+    driver, name, text = given
+    properties = vm.profile.qom_properties(type_name)
+    found = None
+    if isinstance(properties, list):
+        found = next((entry for entry in properties if entry["name"] == name), None)
+    found = found or _property(vm, type_name, name)
+    try:
+        if found is None:
+            raise QemuError(f"Property '{type_name}.{name}' not found")
+        parse_text(found["type"], name, text)
+    except QemuError as err:
+        raise refused(driver, name, text, err) from None
 
 
 def refused(driver: str, name: str, text: str, reason: QemuError) -> GlobalRefused:
@@ -75,7 +115,7 @@ def refused(driver: str, name: str, text: str, reason: QemuError) -> GlobalRefus
 def check_used(vm: Machine, reporter: Reporter) -> None:
     """Warn of globals that concern nothing."""
     profile = vm.profile
-    made = {obj.type_name for obj in vm.qom.walk(vm.qom.machine)}
+    made = [*_board_types(vm), *(obj.type_name for obj in vm.qom.walk(vm.qom.machine))]
     for driver, name, text in vm.globals:
         if driver == _MIGRATION:
             continue
@@ -88,8 +128,9 @@ def check_used(vm: Machine, reporter: Reporter) -> None:
 
 
 def _hotpluggable(vm: Machine, driver: str) -> bool:
-    """Whether devices of a type can be added later."""
-    found = vm.profile.get("realize", driver, None)
-    if not isinstance(found, dict):
-        return False
-    return any(isinstance(entry, dict) and entry.get("hot", {}).get("ok") for entry in found.values())
+    """Whether the type allows devices of it to be added later: only parts of a board's own PCI chips forbid it."""
+    outcome = vm.profile.get("realize", driver, None)
+    if outcome is None or not vm.profile.implements(driver, "pci-device"):
+        return True
+    error = outcome.get("pc", {}).get("cold", {}).get("error", "")
+    return "pluggable device type" not in str(error)

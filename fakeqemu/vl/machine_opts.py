@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ACCELERATOR_KEYS = ("igd-passthru", "kvm-shadow-mem", "kernel-irqchip")
 #: properties that would make the guest do something
 _NOT_EMULATED = ("append", "dtb", "dumpdtb", "initrd", "kernel", "shim", "firmware")
-_INTEGERS = ("int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_INTEGERS = ("int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "uint64_t")
 #: members of the structures, with their kinds; those not named here are refused by the setter
 _STRUCTURES = {
     "smp": dict.fromkeys(
@@ -134,6 +134,19 @@ def _typed(kind: str, name: str, text: str) -> Any:
     except NumberError:
         raise QemuError(f"Parameter '{name}' expects {kind}") from None
     return text
+
+
+def check_boot(vm: Machine) -> None:
+    """Raise QemuError for times of -boot that a PC's firmware configuration has no room for."""
+    board = vm.board
+    assert board is not None
+    if board.family == "none":
+        return
+    config = board.object.get("boot")
+    if not 0 <= config.get("splash-time", 0) <= 0xFFFF:
+        raise QemuError("splash-time is invalid,it should be a value between 0 and 65535")
+    if not -1 <= config.get("reboot-timeout", 0) <= 0xFFFF:
+        raise QemuError("reboot timeout is invalid,it should be a value between -1 and 65535")
 
 
 # --- options that are only checked ------------------------------------------------------------------------

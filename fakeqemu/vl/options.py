@@ -40,11 +40,11 @@ _FLAGS = (
 )
 _WITH_ARGUMENT = (
     "D M accel action add-fd boot chardev compat cpu d device display fake global incoming m machine mon monitor msg name "
-    "object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial smp trace uuid vga watchdog-action"
+    "object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial set smp trace uuid vga watchdog-action"
 )
 
 #: -help does not list them in the form of the others
-_UNLISTED = ("h", "preconfig")
+_UNLISTED = ("g", "h", "preconfig")
 
 _NO_BLOCK = "no block layer yet"
 _NO_NET = "no network back ends yet; `none` is taken"
@@ -115,7 +115,6 @@ _OTHERS: dict[str, tuple[bool, str, str]] = {
     "runas": (True, REFUSED, "older spelling of -run-with user="),
     "s": (False, REFUSED, _NO_GUEST),
     "sd": (True, REFUSED, _NO_BLOCK),
-    "set": (True, REFUSED, "no option refers back to another"),
     "shim": (True, REFUSED, _NO_GUEST),
     "singlestep": (False, REFUSED, _NO_GUEST),
     "smbios": (True, REFUSED, _NO_GUEST),

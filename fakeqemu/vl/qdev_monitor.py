@@ -186,10 +186,10 @@ def apply_globals(device: DeviceState) -> None:
         try:
             device.set_str(name, text)
         except QemuError as err:
-            desc = refused(driver, name, text, _in_words_of_strings(device, name, err)).desc
+            refusal = refused(driver, name, text, _in_words_of_strings(device, name, err))
             if not device.hotplugged:
-                raise QemuError(desc) from None
-            vm.error_report(f"warning: {desc}")
+                raise refusal if not vm.compat.global_refusal_names_option else QemuError(refusal.desc) from None
+            vm.error_report(f"warning: {refusal.desc}")
 
 
 def _in_words_of_strings(device: DeviceState, name: str, error: QemuError) -> QemuError:

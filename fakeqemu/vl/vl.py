@@ -304,6 +304,12 @@ class Start:
         """Board, devices, and the guest: what x-exit-preconfig sets off; raises QemuError."""
         line, vm = self.line, self.vm
         self._board.init()
+        if "boot" in line.machine:
+            machine_opts.check_boot(vm)
+        if vm.globals:
+            from fakeqemu.vl.globals import apply_to_board
+
+            apply_to_board(vm)
         vm.phase = "initialized"
         self._create_devices()
         self._creation_done()
