@@ -74,24 +74,29 @@ def layout(value: dict[str, Any]) -> list[tuple[str, str]]:
 
 def encode(value: Any) -> str:
     """The compact form. Raises TypeError for what is no JSON value."""
+    cls = value.__class__
+    if cls is str:
+        if value.isascii() and value.isprintable():
+            return encode_basestring_ascii(value)
+        return quoted(value)
+    if cls is dict:
+        return "{" + ", ".join([prefix + encode(value[key]) for key, prefix in layout(value)]) + "}"
     if value is None:
         return "null"
     if value is True:
         return "true"
     if value is False:
         return "false"
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join([prefix + encode(value[key]) for key, prefix in layout(value)]) + "}"
+    if cls is list or cls is tuple:
+        return "[" + ", ".join([encode(item) for item in value]) + "]"
     if isinstance(value, int):
         return int.__repr__(value)
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join([encode(item) for item in value]) + "]"
     if isinstance(value, float):
         return "%.17g" % value  # noqa: UP031  the conversion of C
     if isinstance(value, RawJSON):
         return value.data.decode()
+    if isinstance(value, str):
+        return quoted(value)
     raise TypeError(f"no JSON value: {value!r}")
 
 

@@ -147,7 +147,9 @@ class JSONStream:
             if self._fast_ok and data[at] == 0x7B:
                 try:
                     value, after = _scan(self._text, at)
-                except (StopIteration, ValueError, RecursionError, ImportError):
+                except (StopIteration, ValueError, RecursionError, SystemError, ImportError):
+                    # Whatever was wrong, the exact way says it. (To say it itself the scanner needs the module json: where
+                    # that is not loaded, Python up to 3.12 makes a SystemError of it, and 3.13 imports it.)
                     pass
                 else:
                     self._advance(after)

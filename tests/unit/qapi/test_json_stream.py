@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -145,6 +147,16 @@ def test_the_fast_way_is_taken_for_an_ordinary_message(monkeypatch: pytest.Monke
 def test_error_texts_of_both_manners(data: bytes, at_once: str, at_end: str) -> None:
     assert texts(data, True) == [at_once]
     assert texts(data, False) == [at_end]
+
+
+def test_the_module_json_is_not_needed_to_refuse_input() -> None:
+    """The scanner in C wants it for its own errors; an emulator has not loaded it."""
+    code = (
+        "import sys; sys.path[:] = %r; from fakeqemu.qapi.json_stream import JSONStream; s = JSONStream(True)\n"
+        "assert 'json' not in sys.modules; s.feed(b'{1: 2}'); print(s.next().desc)"
+    )
+    run = subprocess.run([sys.executable, "-S", "-c", code % (sys.path,)], capture_output=True, text=True, check=False)
+    assert run.stdout == "1:2: JSON parse error, expecting key\n", run.stderr
 
 
 def test_errors_at_once_come_before_the_message_ends_and_only_once() -> None:
