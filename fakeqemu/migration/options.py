@@ -92,7 +92,9 @@ class MigrationOptions:
         self.running = running
         self.incoming_started = incoming_started
         profile = vm.profile
-        self.capabilities: dict[str, bool] = {key: profile.get("capabilities", key) for key in profile.keys("capabilities")}
+        self.capabilities: dict[str, bool] = {
+            key: profile.get("capabilities", key) for key in profile.keys("capabilities")
+        }
         #: values as query-migrate-parameters shows them; block-bitmap-mapping only once it was set
         self.parameters: dict[str, Any] = {key: profile.get("parameters", key) for key in profile.keys("parameters")}
 

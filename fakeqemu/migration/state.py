@@ -82,7 +82,7 @@ class Migration:
     """Both sides of one machine's migration (`vm.migration`)."""
 
     __slots__ = (
-        "_error", "continue_event", "incoming", "incoming_expected", "options", "outgoing", "state", "stats", "tasks", "vm",
+        "_error", "continue_event", "incoming", "options", "outgoing", "settings", "state", "stats", "tasks", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -94,8 +94,8 @@ class Migration:
         self._error: QemuError | None = None
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
-        #: -incoming was given, and nothing has arrived yet
-        self.incoming_expected = False
+        #: properties of QEMU's object `migration` that are no capability and no parameter
+        self.settings: dict[str, Any] = self._default_settings()
         #: set by migrate-continue, migrate_cancel and failures while in pre-switchover
         self.continue_event: Event = vm.host.event()
         self.tasks: list[Task] = []
@@ -127,6 +127,33 @@ class Migration:
         self.vm.trace("migrate_set_state", new_state=status)
         if self.options.on("events"):
             self.vm.emit("MIGRATION", {"status": status})
+
+    def _default_settings(self) -> dict[str, Any]:
+        profile = self.vm.profile
+        properties = profile.device_properties("migration", machine=False) if profile.is_type("migration") else []
+        if not isinstance(properties, list):
+            return {}
+        return {p["name"]: p.get("default-value") for p in properties if self._option_of(p["name"]) is None}
+
+    def _option_of(self, name: str) -> str | None:
+        """The capability or parameter that a property of QEMU's object `migration` stands for."""
+        for option in (name, name.removeprefix("x-")):
+            if option in self.options.capabilities or option in self.options.parameters:
+                return option
+        return None
+
+    def set_global(self, name: str, text: str) -> None:
+        """`-global migration.NAME=TEXT`; the name was found to be one. Raises QemuError for a value that is none."""
+        option = self._option_of(name)
+        options = self.options
+        if option is None:
+            self.settings[name] = _value(name, text, self.settings.get(name))
+        elif option in options.capabilities:
+            new = {**options.capabilities, option: _value(name, text, True)}
+            options.check_capabilities(new)
+            options.capabilities = new
+        else:
+            options.set_parameters({option: _value(name, text, options.get(option))})
 
     # --- errors ---------------------------------------------------------------------------------------
 
@@ -171,3 +198,20 @@ class Migration:
         self.cancel()
         if self.incoming is not None:
             self.incoming.close()
+
+
+def _value(name: str, text: str, like: Any) -> Any:
+    """The value of a property that is written as text, of the kind of `like`."""
+    from fakeqemu.qapi import cutils
+
+    if isinstance(like, bool):
+        value = cutils.parse_bool(text)
+        if value is None:
+            raise QemuError(f"Invalid parameter type for '{name}', expected: boolean")
+        return value
+    if isinstance(like, int):
+        try:
+            return cutils.parse_size(text)
+        except cutils.NumberError:
+            raise QemuError(f"Parameter '{name}' expects a number") from None
+    return text

@@ -43,6 +43,20 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ringbuf-write",
         "yank",
     ),
+    "fakeqemu.migration.qmp_cmds": (
+        "migrate",
+        "migrate-continue",
+        "migrate-incoming",
+        "migrate-pause",
+        "migrate-recover",
+        "migrate-set-capabilities",
+        "migrate-set-parameters",
+        "migrate-start-postcopy",
+        "migrate_cancel",
+        "query-migrate",
+        "query-migrate-capabilities",
+        "query-migrate-parameters",
+    ),
     "fakeqemu.qom.qmp_cmds": (
         "device-list-properties",
         "qom-get",
@@ -102,7 +116,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 UNCHECKED = ("device_add",)
 
 #: commands that get their checked arguments as one dict: unions with more members than a function should name
-WHOLE = ("object-add",)
+WHOLE = ("migrate-set-parameters", "object-add")
 
 #: arguments whose names are keywords of Python
 _KEYWORDS = ("class", "from", "if", "in", "is", "lambda", "pass")

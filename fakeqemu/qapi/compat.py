@@ -261,6 +261,12 @@ ROWS: tuple[CompatRow, ...] = (
         '`{"order": ""}` instead of `{}`.',
     ),
     CompatRow(
+        "secret_loaded",
+        "secret objects have the property loaded.",
+        (((), True), ((9, 0, 0), False)),
+        "`qom-list` of a secret shows it.",
+    ),
+    CompatRow(
         "smp_levels",
         "Levels of the CPU topology besides sockets, cores and threads.",
         (((), "dies clusters"), ((8, 2, 0), "drawers books dies clusters"), ((9, 0, 0), "drawers books dies clusters modules")),
@@ -384,6 +390,12 @@ ROWS: tuple[CompatRow, ...] = (
         "The run state is 32 bytes and two flags instead of 100 bytes.",
     ),
     CompatRow(
+        "migration_hmp_compact",
+        "The form of `info migrate`: compact, settings only with -a; or a line a counter, settings first.",
+        (((), False), ((10, 1), True)),
+        "`Status: active` or `Migration status: active`.",
+    ),
+    CompatRow(
         "migration_incoming_setup_first",
         "A destination enters `setup` before it looks at the address, and leaves it when that is bad.",
         (((), True), ((8, 2), False)),
@@ -415,6 +427,12 @@ ROWS: tuple[CompatRow, ...] = (
         ("parameter", "option"),
     ),
     CompatRow(
+        "migration_pause_in_recover",
+        "migrate-pause also works in postcopy-recover.",
+        (((), False), ((9, 1), True)),
+        "`... only supported during postcopy-active or postcopy-recover state`.",
+    ),
+    CompatRow(
         "migration_peek_magic",
         "The destination looks at the first bytes of a connection before it takes it for the main one.",
         (((), False), ((10, 1), True)),
@@ -437,6 +455,18 @@ ROWS: tuple[CompatRow, ...] = (
         "Errors of the return path become error-desc.",
         (((), False), ((8, 2), True)),
         "Before, they are only printed on stderr, with `RP: ` in front.",
+    ),
+    CompatRow(
+        "migration_save_errors_printed",
+        "A section that cannot be sent is named on stderr.",
+        (((), False), ((8, 0), True)),
+        "`failed to save SaveStateEntry with id(name): 1(ram): -5`.",
+    ),
+    CompatRow(
+        "migration_setup_error_words",
+        "A channel that breaks during setup is worded as the RAM's error.",
+        (((), False), ((9, 1), True)),
+        "`ram_save_setup failed: Input/output error`.",
     ),
     CompatRow(
         "migration_switchover_start",

@@ -90,11 +90,18 @@ class VMStateDescription:
 
 
 class PostLoadError(StreamError):
-    """A post-load hook refused what came. `said` goes to stderr, `in_chain` into error-desc where that is built (11.1)."""
+    """A post-load hook refused what came.
 
-    def __init__(self, said: str, error_number: int = errno.EINVAL, *, in_chain: bool = False) -> None:
-        super().__init__(said, error_number)
+    The text goes to stderr, but where releases build a chain of reasons (11.1) and `in_chain` says so, it goes there.
+    Without `said` it goes to no stderr at all: the hook has printed what is to be printed.
+    """
+
+    def __init__(
+        self, text: str, error_number: int = errno.EINVAL, *, in_chain: bool = False, said: bool = True
+    ) -> None:
+        super().__init__(text, error_number)
         self.in_chain = in_chain
+        self.said = said
 
 
 class LoadError(StreamError):
@@ -312,9 +319,8 @@ async def load_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_
                 f"minimum_version: {vmsd.minimum_version_id}"
             )
             chain += f": {err.desc}" if err.in_chain else f", ret: -{err.errno}"
-            raise LoadError(
-                chain, err.errno, old_lines=[err.desc], lines=[] if err.in_chain else [err.desc]
-            ) from None  # fmt: skip
+            lines = [err.desc] if err.said else []
+            raise LoadError(chain, err.errno, old_lines=lines, lines=[] if err.in_chain else lines) from None
 
 
 async def _load_field(f: QEMUFile, vmsd: VMStateDescription, one: Field, state: Any) -> None:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Live migration: the life of one, in one page.
+
+**Source.** `qmp_migrate` (qmp_cmds) hands over to `outgoing.begin`: the address is parsed (channel), capabilities and
+parameters have been checked when they were set (options), blockers and devices are asked (register, savevm.prepare).
+The status is now `setup` (state); the reply goes out, and the task `mig/src/main` runs `Outgoing._run`:
+
+    connect                    unix, tcp in the background; file, fd, exec before the reply
+    header, configuration      stream/section
+    START                      each live entry's save_setup: RAM lists its blocks and looks at the dirty bitmap
+    active
+      pass                     PART sections: RAM sends what is dirty (ram), devices what they have ready
+      what is left?            an estimate each time, an exact look when that is low: MIGRATION_PASS
+      bandwidth limit          windows of 100 ms; what is measured there gives the threshold and query-migrate's rates
+    low enough                 less is left than the bandwidth moves within downtime-limit
+    stop                       under the BQL: run state finish-migrate, handlers of devices, STOP
+    pre-switchover, device     the first only with pause-before-switchover, until migrate-continue
+    END                        the last of each live entry
+    FULL                       all other state, described (stream/vmstate) or as captured; run state last (global_state)
+    EOF, description           stream/vmdesc
+    SHUT                       with a return path: the destination's word that its guest runs (return_path)
+    completed                  run state postmigrate; entries clean up
+
+**Destination.** `-incoming`, or `qmp_migrate_incoming`: `incoming.begin` listens, status `setup`. A connection starts
+`mig/dst/main`: magic, header, configuration (configuration), then section by section (loadvm), each owner reading exactly
+its own bytes, RAM among them (ram_load), commands between (load_commands). Then the guest is started or left as it
+was there, status `completed`, and SHUT 0 goes back.
+
+**Failing.** All ways lead to `Outgoing._give_up`: the first error is kept, the guest goes on where it was stopped, devices
+get their notice, the status ends as `failed` or `cancelled`. The destination's way is `Incoming._failed`; the process ends
+there unless exit-on-error is off.
+
+**Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
+
+Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
+Not emulated yet: multifd, postcopy, mapped-ram, xbzrle, TLS and CPR; capabilities can be set, and a migration with one on
+is refused in plain words.
+
+QEMU: migration/
+"""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The configuration section of an incoming stream: the machine type, and what must be the same on both sides.
+
+    be32 length, machine type
+    [configuration/target-page-bits]  [configuration/capabilities]  [configuration/uuid]
+
+QEMU: migration/savevm.c (vmstate_configuration)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.migration.stream.section import CONFIGURATION_CAPABILITIES
+from fakeqemu.migration.stream.vmstate import (
+    LoadError,
+    PostLoadError,
+    VMStateDescription,
+    buffer,
+    custom,
+    load_state,
+    uint32,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+
+_TARGET_PAGE_BITS = 12
+#: no machine type has a longer name
+_MAX_NAME_LENGTH = 4096
+
+
+class Configuration:
+    """What came in. `load` checks it against the machine."""
+
+    __slots__ = ("_vm", "caps", "len", "name", "target_page_bits", "uuid")
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self.len = 0
+        self.name = b""
+        self.target_page_bits = _TARGET_PAGE_BITS
+        self.caps: list[str] | None = None
+        self.uuid = b""
+
+    async def load(self, f: QEMUFile) -> None:
+        """Read the section; raises LoadError."""
+        await load_state(f, self._description(f), self, 1)
+
+    def _description(self, f: QEMUFile) -> VMStateDescription:
+        async def get_name(_f: QEMUFile) -> bytes:
+            if self.len > _MAX_NAME_LENGTH:
+                await f.drop(self.len)  # the stream ends long before
+            return await f.get_buffer(self.len)
+
+        async def get_capabilities(_f: QEMUFile) -> list[str]:
+            names = [await f.get_counted_string() for _ in range(min(await f.get_be32(), 256))]
+            for name in names:
+                if name not in self._vm.migration.options.capabilities:
+                    text = f"Received unknown capability {name}"
+                    raise LoadError(text, old_lines=[text])
+            return names
+
+        def unused_put(_f: QEMUFile, _value: Any) -> None:
+            raise AssertionError
+
+        def sub(name: str, field: Any, **hooks: Any) -> VMStateDescription:
+            return VMStateDescription(f"configuration/{name}", 1, 1, (field,), **hooks)
+
+        return VMStateDescription(
+            "configuration",
+            1,
+            0,
+            (uint32("len"), custom("name", "buffer", 0, unused_put, get_name)),
+            subsections=(
+                sub("target-page-bits", uint32("target_page_bits")),
+                sub("capabilities", custom("caps", "capability", 0, unused_put, get_capabilities)),
+                sub("uuid", buffer("uuid", 16), post_load=lambda _state, _version: self._check_uuid()),
+            ),
+            post_load=lambda _state, _version: self._check(),
+        )
+
+    def _check(self) -> None:
+        assert self._vm.board is not None
+        name = self.name.decode("utf-8", "backslashreplace")
+        if name != self._vm.board.name:
+            text = f"Machine type received is '{name}' and local is '{self._vm.board.name}'"
+            raise PostLoadError(text, in_chain=True)
+        if self.target_page_bits != _TARGET_PAGE_BITS:
+            text = f"Received TARGET_PAGE_BITS is {self.target_page_bits} but local is {_TARGET_PAGE_BITS}"
+            raise PostLoadError(text, in_chain=True)
+        for capability in CONFIGURATION_CAPABILITIES:
+            local = self._vm.migration.options.on(capability)
+            remote = capability in (self.caps or ())
+            if local != remote:
+                word = ("off", "on")
+                line = f"Capability {capability} is {word[local]}, but received capability is {word[remote]}"
+                self._vm.error_report(line)
+                raise PostLoadError("Failed to validate capabilities", in_chain=True, said=False)
+
+    def _check_uuid(self) -> None:
+        received = format_uuid(self.uuid)
+        local = self._vm.uuid
+        if local is None:
+            text = f"UUID is received {received}, but local uuid isn't set"
+            self._vm.error_report(f"warning: {text}")
+        elif local != self.uuid:
+            raise PostLoadError(f"UUID received is {received} and local is {format_uuid(local)}")
+
+
+def format_uuid(data: bytes) -> str:
+    """16 bytes as 8-4-4-4-12 digits."""
+    text = data.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: MIT
+"""The destination's side of a migration, from `migrate-incoming` to the guest that runs here.
+
+    listen ─ setup ─ connection ─ active ─ load ─┬─ guest started ─ completed ─ SHUT 0
+                                                 └─ failed ─ SHUT 1 ─ the process ends, unless exit-on-error is false
+
+QEMU: migration/migration.c (process_incoming_migration_co, process_incoming_migration_bh)
+"""
+
+from __future__ import annotations
+
+import os
+
+from fakeqemu.error import QemuError
+from fakeqemu.migration import channel as channels
+from fakeqemu.migration import state as st
+from fakeqemu.migration.stream.section import QEMU_VM_FILE_MAGIC
+from fakeqemu.system import runstate as rs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.host.channel import Channel, Listener
+    from fakeqemu.migration.loadvm import LoadVM
+    from fakeqemu.migration.state import Migration
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+
+_MAGIC_SIZE = 4
+
+
+def start(vm: Machine, where: str | dict[str, Any] | None) -> None:
+    """What `-incoming` does: expect a guest, from `defer`, a URI or a channel; raises QemuError."""
+    if vm.runstate.state != rs.INMIGRATE:
+        vm.runstate.set(rs.INMIGRATE)
+    if where == "defer" or where is None:
+        return
+    if isinstance(where, str):
+        begin(vm, where, None, exit_on_error=True)
+    else:
+        begin(vm, None, [where], exit_on_error=True)
+
+
+def begin(
+    vm: Machine, uri: str | None, channel_list: list[dict[str, Any]] | None, *, exit_on_error: bool
+) -> None:  # fmt: skip
+    """`migrate-incoming`: listen; raises QemuError."""
+    mig = vm.migration
+    if mig.incoming is not None and mig.incoming.accepted:
+        raise QemuError("The incoming migration has already been started")
+    if vm.runstate.state != rs.INMIGRATE:
+        raise QemuError("'-incoming' was not specified on the command line")
+    if vm.compat.migration_uri_words == "early":
+        if uri is not None and not channel_list:
+            channel_list = None
+        _check_only_main(channel_list)
+        address = channels.resolve(vm.compat, uri, channel_list)
+        channels.check_transport(mig.options, address)
+        mig.options.check_emulated()
+    if mig.incoming is None:
+        mig.incoming = Incoming(mig)
+    incoming = mig.incoming
+    if incoming.state != st.NONE:
+        raise QemuError(f"Illegal migration incoming state: {incoming.state}")
+    incoming.exit_on_error = exit_on_error
+    incoming.set_state(st.SETUP)
+    try:
+        if vm.compat.migration_uri_words == "late":
+            address = _resolve_late(vm, uri)
+            mig.options.check_emulated()
+        incoming.listen(address)
+    except QemuError:
+        if vm.compat.migration_incoming_setup_first:
+            incoming.state = st.NONE
+        raise
+
+
+def _resolve_late(vm: Machine, uri: str | None) -> dict[str, Any]:
+    try:
+        return channels.resolve(vm.compat, uri, None)
+    except channels.UnknownProtocol:
+        raise QemuError(f"unknown migration protocol: {uri}") from None
+
+
+def _check_only_main(channel_list: list[dict[str, Any]] | None) -> None:
+    if channel_list and len(channel_list) > 1 and len({c["channel-type"] for c in channel_list}) == len(channel_list):
+        raise QemuError("Channel list must have only one entry, for type 'main'")
+
+
+class Incoming:
+    """One destination: it has one try."""
+
+    __slots__ = (
+        "_address",
+        "_channel", "_error", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening", "state",
+    )  # fmt: skip
+
+    def __init__(self, mig: Migration) -> None:
+        self._mig = mig
+        self._vm = mig.vm
+        self.state = st.NONE
+        self.exit_on_error = True
+        #: whether an address was taken: from then on there is no other
+        self.accepted = False
+        self.listening = False
+        self._error: QemuError | None = None
+        self._address: dict[str, Any] = {}
+        self._listener: Listener | None = None
+        self._channel: Channel | None = None
+        self._f: QEMUFile | None = None
+        self._load: LoadVM | None = None
+
+    def set_state(self, new: str) -> None:
+        assert new in st.INCOMING_TRANSITIONS[self.state], f"incoming migration status {self.state} -> {new}"
+        self.state = new
+        self._mig.announce(new)
+
+    def query(self) -> dict[str, Any]:
+        """The destination's members of query-migrate."""
+        info: dict[str, Any] = {}
+        shown = self.state not in (st.NONE, st.SETUP) or (
+            self.state == st.SETUP and self._vm.compat.migration_incoming_setup_status
+        )
+        if shown:
+            info["status"] = self.state
+        if self._listener is not None:
+            info["socket-address"] = [self._listener.address()]
+        if self._error is not None:
+            info["error-desc"] = self._error.desc
+        return info
+
+    # --- connections ----------------------------------------------------------------------------------
+
+    def listen(self, address: dict[str, Any]) -> None:
+        """Wait for the source; raises QemuError."""
+        self._listener = channels.listen(self._vm, address, self._on_channel)
+        self._address = address
+        self.accepted = self.listening = True
+        self._vm.yank.register_instance(st.YANK_INSTANCE)
+        self._vm.yank.register_function(st.YANK_INSTANCE, self._yank)
+
+    def _on_channel(self, channel: Channel) -> None:
+        if self._channel is not None or self.state != st.SETUP:
+            self._vm.error_report("socket_accept_incoming_migration: Extra incoming migration connection; ignoring")
+            channel.close()
+            return
+        self._channel = channel
+        self._mig.start(self._process(channel), "mig/dst/main")
+
+    async def _process(self, channel: Channel) -> None:
+        if not await self._is_main(channel):
+            self.set_state(st.FAILED)
+            channel.close()
+            self._unregister_yank()
+            if self.exit_on_error:
+                self._exit()
+            return
+        from fakeqemu.migration.loadvm import LoadFault, LoadVM
+        from fakeqemu.migration.stream.qemu_file import QEMUFile
+
+        f = self._f = QEMUFile(channel, channels.kind_of(self._address, channel))
+        load = self._load = LoadVM(self._vm, f, self._send)
+        self.set_state(st.ACTIVE)
+        try:
+            await load.run()
+        except LoadFault as fault:
+            await self._failed(fault.errno, fault.desc)
+        else:
+            await self._loaded(load)
+
+    async def _is_main(self, channel: Channel) -> bool:
+        """Look at the first bytes of a connection, where this release does."""
+        if not self._vm.compat.migration_peek_magic or not channel.is_socket:
+            return True
+        try:
+            magic = await channel.peek(_MAGIC_SIZE)
+        except OSError:
+            magic = b""
+        if len(magic) < _MAGIC_SIZE:
+            self._vm.error_report("Failed to peek at channel")
+            return False
+        number = int.from_bytes(magic, "big")
+        if number != QEMU_VM_FILE_MAGIC:
+            self._vm.error_report(f"unknown channel magic: {number}")
+            return False
+        return True
+
+    async def _send(self, kind: int, data: bytes) -> None:
+        from fakeqemu.migration.stream import return_path as rp
+
+        assert self._channel is not None
+        await self._channel.write(rp.message(kind, data))
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    async def _loaded(self, load: LoadVM) -> None:
+        """Everything has come: start the guest, or leave it as it was there."""
+        from fakeqemu.migration.savevm import globals_of
+
+        vm = self._vm
+        async with vm.bql:
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-bh-enter")
+            wanted = globals_of(vm).next_state
+            if wanted not in rs.TRANSITIONS[rs.INMIGRATE] and wanted != rs.INMIGRATE:
+                # QEMU aborts here.
+                text = f"invalid runstate transition: '{rs.INMIGRATE}' -> '{wanted}'"
+                vm.error_report(text)
+                await self._failed(22, text)
+                return
+            await load.cleanup()
+            await self._start_guest(wanted)
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-bh-vm-started")
+        self.set_state(st.COMPLETED)
+        await self._shut(load, 0 if load.complete else 1)
+        self._close()
+
+    async def _start_guest(self, wanted: str) -> None:
+        state = self._vm.runstate
+        if wanted not in (rs.RUNNING, rs.SUSPENDED):
+            state.set(wanted)
+        elif not state.autostart:
+            state.set(rs.PAUSED)
+        elif wanted == rs.SUSPENDED:
+            self._vm.emit("RESUME")
+            state.set(rs.SUSPENDED)
+        else:
+            await state.vm_start()
+
+    async def _failed(self, number: int, chain: str) -> None:
+        vm = self._vm
+        assert self._load is not None
+        text = f"load of migration failed: {os.strerror(number)}"
+        if vm.compat.migration_error_chain and chain:
+            text += f": {chain}"
+        vm.trace("migrate_error", error_desc=text)
+        if vm.compat.migration_exit_on_error:
+            self._error = QemuError(text)
+        await self._load.cleanup()
+        self.set_state(st.FAILED)
+        await self._shut(self._load, 1)
+        self._close()
+        if self.exit_on_error:
+            vm.error_report(text)
+            self._exit()
+
+    async def _shut(self, load: LoadVM, value: int) -> None:
+        """The last word to the source, where it listens."""
+        from fakeqemu.migration.stream import return_path as rp
+
+        if load.return_path_open:
+            await load.send(rp.MIG_RP_MSG_SHUT, value.to_bytes(4, "big"))
+
+    def _exit(self) -> None:
+        """The process ends with status 1, without a word to monitors."""
+        vm = self._vm
+        vm.exit_status = 1
+        if not vm.quit_requested:
+            vm.quit_requested = True
+            vm.host.call_soon(lambda: vm.on_shutdown.notify("host-error"))
+
+    def _unregister_yank(self) -> None:
+        self._vm.yank.unregister_function(st.YANK_INSTANCE, self._yank)
+        self._vm.yank.unregister_instance(st.YANK_INSTANCE)
+
+    def _yank(self) -> None:
+        if self._channel is not None:
+            self._channel.shutdown()
+
+    def _close(self) -> None:
+        if self._f is not None:
+            self._f.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self.listening = False
+        self._unregister_yank()
+
+    def close(self) -> None:
+        """The process ends: nobody listens any more."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._channel is not None:
+            self._channel.close()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Commands of an incoming stream.
+
+QEMU: migration/savevm.c (loadvm_process_command)
+"""
+
+from __future__ import annotations
+
+import errno
+
+from fakeqemu.migration.stream import return_path as rp
+from fakeqemu.migration.stream import section as s
+from fakeqemu.migration.stream.qemu_file import EndOfStream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.loadvm import LoadVM
+
+_PAGE_SIZE = 4096
+#: the largest package that is taken
+_MAX_PACKAGE = 1 << 32
+_PAGE_SIZES_LENGTH = 16
+
+
+async def run_command(load: LoadVM, command: int, length: int) -> None:
+    """Read a command's payload and do what it says; raises LoadFault, EndOfStream."""
+    known = s.COMMANDS.get(command)
+    if command == s.MIG_CMD_SWITCHOVER_START and not load.vm.compat.migration_switchover_start:
+        known = None
+    if known is None:
+        raise load.fault(errno.EINVAL, f"MIG_CMD 0x{command:x} unknown (len 0x{length:x})")
+    name, expected = known
+    load.vm.trace("loadvm_process_command", com=name, len=length)
+    if expected >= 0 and length != expected:
+        text = f"{name} received with bad length - expecting {expected}, got {length}"
+        raise load.fault(errno.ERANGE, text)
+    if command == s.MIG_CMD_OPEN_RETURN_PATH:
+        load.open_return_path()
+    elif command == s.MIG_CMD_PING:
+        value = await load.f.get_be32()
+        if not load.return_path_open:
+            raise load.fault(errno.EPERM, f"CMD_PING (0x{value:x}) received with no return path")
+        await load.send(rp.MIG_RP_MSG_PONG, value.to_bytes(4, "big"))
+    elif command == s.MIG_CMD_SWITCHOVER_START:
+        for entry in load.vm.savevm.live_entries():
+            assert entry.handlers is not None
+            await entry.handlers.switchover_start()
+    elif command == s.MIG_CMD_PACKAGED:
+        await _packaged(load)
+    elif command == s.MIG_CMD_ENABLE_COLO:
+        _enable_colo(load, length)
+    else:
+        await _postcopy(load, command, length)
+
+
+async def _packaged(load: LoadVM) -> None:
+    size = await load.f.get_be32()
+    if size > _MAX_PACKAGE:
+        raise load.fault(errno.EINVAL, f"CMD_PACKAGED: Unreasonably large packaged state: {size}")
+    taken = 0
+    try:
+        while taken < size:
+            step = min(size - taken, 1 << 20)
+            await load.f.drop(step)
+            taken += step
+    except EndOfStream:
+        got = min(load.f.available + taken, size) or 1
+        text = f"CMD_PACKAGED: Buffer receive fail ret={got} length={size}"
+        raise load.fault(errno.EAGAIN, text) from None
+    raise load.fault(errno.EOPNOTSUPP, "CMD_PACKAGED: postcopy is not emulated")
+
+
+def _enable_colo(load: LoadVM, length: int) -> None:
+    if load.vm.compat.migration_error_chain:
+        raise load.fault(errno.EINVAL, f"MIG_CMD 0x{s.MIG_CMD_ENABLE_COLO:x} deprecated (len 0x{length:x})")
+    text = "ENABLE_COLO command come in migration stream, but x-colo capability is not set"
+    raise load.fault(errno.EINVAL, text)
+
+
+async def _postcopy(load: LoadVM, command: int, length: int) -> None:
+    """Commands of postcopy, refused as QEMU refuses them outside of one."""
+    enabled = load.vm.migration.options.on("postcopy-ram")
+    if command == s.MIG_CMD_POSTCOPY_ADVISE:
+        if enabled and length == _PAGE_SIZES_LENGTH:
+            await _check_page_sizes(load)
+            return
+        if length not in (0, _PAGE_SIZES_LENGTH):
+            raise load.fault(errno.EINVAL, f"CMD_POSTCOPY_ADVISE invalid length ({length})")
+        if enabled == (length == 0):
+            word = "enabled" if enabled else "disabled"
+            raise load.fault(errno.EINVAL, f"RAM postcopy is {word} but have {length} byte advise")
+        return
+    if command in (s.MIG_CMD_POSTCOPY_LISTEN, s.MIG_CMD_POSTCOPY_RUN, s.MIG_CMD_POSTCOPY_RAM_DISCARD):
+        name = s.COMMANDS[command][0]
+        raise load.fault(errno.EPERM, f"CMD_{name} in wrong postcopy state (0)")
+    if command == s.MIG_CMD_POSTCOPY_RESUME:
+        warning = "warning: " if load.vm.compat.migration_error_chain else ""
+        load.vm.error_report(f"{warning}loadvm_postcopy_handle_resume: illegal resume received")
+        return
+    block = await load.f.get_counted_string()
+    if not any(one.idstr == block for one in load.vm.ram_blocks):
+        text = f"block '{block}' not found"
+        raise load.fault(errno.EINVAL, text, old=[f"loadvm_handle_recv_bitmap: {text}"])
+    load.vm.error_report("migrate_send_rp_recv_bitmap: MSG_RP_RECV_BITMAP only used for recovery")
+
+
+async def _check_page_sizes(load: LoadVM) -> None:
+    remote = await load.f.get_be64()
+    remote_target = await load.f.get_be64()
+    local = 0
+    for block in load.vm.ram_blocks:
+        local |= block.page_size
+    if remote != local:
+        raise load.fault(errno.EPERM, f"Postcopy needs matching RAM page sizes (s={remote:x} d={local:x})")
+    if remote_target != _PAGE_SIZE:
+        raise load.fault(errno.EPERM, f"Postcopy needs matching target page sizes (s={remote_target} d={_PAGE_SIZE})")

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: MIT
+"""Loading: the destination reads section by section, and finds fault as QEMU does.
+
+11.1 builds one chain of reasons, which becomes error-desc; older releases print a line for each level and keep the
+errno. Both stand at the place where the fault is found: `_fault(errno, chain, old=[...], lines=[...])`.
+
+QEMU: migration/savevm.c (qemu_loadvm_state)
+"""
+
+from __future__ import annotations
+
+import errno
+
+from fakeqemu.error import QemuError, StreamError
+from fakeqemu.migration.ram_load import RAMLoadHandlers
+from fakeqemu.migration.savevm import RAM, assemble
+from fakeqemu.migration.stream import section as s
+from fakeqemu.migration.stream import vmdesc, vmstate
+from fakeqemu.migration.stream.qemu_file import EndOfStream
+from fakeqemu.migration.stream.vmstate import LoadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fakeqemu.migration.register import SaveStateEntry
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+
+_TARGET_PAGE_BITS = 12
+#: a configuration's machine type is not longer than this
+_MAX_NAME = 1024
+
+
+class LoadFault(StreamError):
+    """The load has failed; everything that goes to stderr was printed already. `desc` is the chain of reasons."""
+
+
+class LoadVM:
+    """One incoming stream."""
+
+    __slots__ = ("_by_id", "_f", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm", "complete")
+
+    def __init__(self, vm: Machine, f: QEMUFile, send: Callable[[int, bytes], Awaitable[None]]) -> None:
+        """`send(kind, data)` sends a message back once the return path is open."""
+        self._vm = vm
+        self._f = f
+        self._send = send
+        self._return_path_open = False
+        self._by_id: dict[int, SaveStateEntry] = {}
+        self._set_up: list[SaveStateEntry] = []
+        #: whether the description at the end was there: what the source hears depends on it
+        self.complete = True
+
+    @property
+    def return_path_open(self) -> bool:
+        return self._return_path_open
+
+    def _fault(
+        self, number: int, chain: str, *, old: list[str] | None = None, lines: list[str] | None = None
+    ) -> LoadFault:
+        """`chain`: 11.1's reason; `old`: lines that older releases print; `lines`: those that 11.1 prints as well."""
+        for line in (lines or []) if self._vm.compat.migration_error_chain else (old if old is not None else [chain]):
+            self._vm.error_report(line)
+        return LoadFault(chain, number)
+
+    # --- the whole ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read the stream to its end; raises LoadFault."""
+        assemble(self._vm)
+        ram = self._vm.savevm.find(RAM, 0)
+        assert ram is not None
+        ram.handlers = RAMLoadHandlers(self._vm)
+        for entry in self._vm.savevm.entries:
+            entry.load_section_id = -1
+        await self._header()
+        await self._setup()
+        await self._sections()
+        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-loadvm-completed")
+        await self._vmdescription()
+
+    async def cleanup(self) -> None:
+        entries, self._set_up = self._set_up, []
+        for entry in entries:
+            assert entry.handlers is not None
+            waits = entry.handlers.load_cleanup()
+            if waits is not None:
+                await waits
+
+    async def _setup(self) -> None:
+        for entry in self._vm.savevm.live_entries():
+            handlers = entry.handlers
+            assert handlers is not None
+            self._set_up.append(entry)
+            try:
+                await handlers.load_setup(self._f)
+            except StreamError as err:
+                raise self._fault(err.errno, f"Load state of device {entry.idstr} failed: {err.desc}") from None
+
+    # --- header ---------------------------------------------------------------------------------------
+
+    async def _header(self) -> None:
+        f = self._f
+        try:
+            magic = await f.get_be32()
+        except EndOfStream:
+            magic = 0
+        if magic != s.QEMU_VM_FILE_MAGIC:
+            raise self._fault(
+                errno.EINVAL, f"Not a migration stream, magic: {magic:x} != {s.QEMU_VM_FILE_MAGIC:x}",
+                old=["Not a migration stream"],
+            )  # fmt: skip
+        try:
+            version = await f.get_be32()
+        except EndOfStream:
+            version = 0
+        if version == s.QEMU_VM_FILE_VERSION_COMPAT:
+            raise self._fault(
+                errno.EOPNOTSUPP, "SaveVM v2 format is obsolete and no longer supported",
+                old=["SaveVM v2 format is obsolete and don't work anymore"],
+            )  # fmt: skip
+        if version != s.QEMU_VM_FILE_VERSION:
+            raise self._fault(
+                errno.EOPNOTSUPP,
+                f"Unsupported migration stream version, file version {version} != {s.QEMU_VM_FILE_VERSION}",
+                old=["Unsupported migration stream version"],
+            )
+        try:
+            kind = await f.get_byte()
+        except EndOfStream:
+            kind = 0
+        if kind != s.QEMU_VM_CONFIGURATION:
+            raise self._fault(
+                errno.EINVAL, f"Configuration section missing, {kind} != {s.QEMU_VM_CONFIGURATION}",
+                old=["Configuration section missing"],
+            )  # fmt: skip
+        await self._configuration()
+
+    async def _configuration(self) -> None:
+        from fakeqemu.migration.configuration import Configuration
+
+        configuration = Configuration(self._vm)
+        try:
+            await configuration.load(self._f)
+        except LoadError as err:
+            raise self._fault(err.errno, err.desc, old=err.old_lines, lines=err.lines) from None
+
+    # --- sections -------------------------------------------------------------------------------------
+
+    async def _sections(self) -> None:
+        f = self._f
+        while True:
+            try:
+                kind = await f.get_byte()
+            except EndOfStream as err:
+                chain = f"Failed to load section ID: stream error: -{err.errno}: {err.reason}"
+                raise self._fault(err.errno, chain, old=[]) from None
+            self._vm.trace("qemu_loadvm_state_section", section_type=kind)
+            if kind in (s.QEMU_VM_SECTION_START, s.QEMU_VM_SECTION_FULL):
+                await self._start_or_full(kind)
+            elif kind in (s.QEMU_VM_SECTION_PART, s.QEMU_VM_SECTION_END):
+                await self._part_or_end()
+            elif kind == s.QEMU_VM_COMMAND:
+                await self._command()
+            elif kind == s.QEMU_VM_EOF:
+                return
+            else:
+                text = f"section type {kind}"
+                raise self._fault(errno.EINVAL, f"Unknown {text}", old=[f"Unknown savevm {text}"])
+
+    async def _start_or_full(self, kind: int) -> None:
+        f, vm = self._f, self._vm
+        try:
+            section_id = await f.get_be32()
+            idstr = await f.get_counted_string()
+            instance_id = await f.get_be32()
+            version_id = await f.get_be32()
+        except EndOfStream as err:
+            chain = f"Failed to read instance/version ID: stream error: -{err.errno}"
+            raise self._fault(err.errno, chain, old=[f"Failed to read instance/version ID: {err.errno}"]) from None
+        vm.trace(
+            "qemu_loadvm_state_section_startfull", section_id=section_id, idstr=idstr, instance_id=instance_id,
+            version_id=version_id,
+        )  # fmt: skip
+        entry = vm.savevm.find(idstr, instance_id)
+        if entry is None:
+            tail = (
+                f"section or instance '{idstr}' {instance_id}. Make sure that your current VM setup matches your saved VM "
+                "setup, including any hotplugged devices"
+            )
+            raise self._fault(errno.EINVAL, f"Unknown {tail}", old=[f"Unknown savevm {tail}"])
+        if version_id > entry.version_id:
+            text = f"unsupported version {version_id} for '{idstr}' v{entry.version_id}"
+            raise self._fault(errno.EINVAL, text, old=[f"savevm: {text}"])
+        entry.load_section_id = section_id
+        entry.load_version_id = version_id
+        self._by_id[section_id] = entry
+        start_ns = vm.host.clock.now_ns()
+        try:
+            await self._load_entry(entry)
+        except LoadError as err:
+            where = f"error while loading state for instance 0x{instance_id:x} of device '{idstr}'"
+            raise self._fault(
+                errno.EINVAL if vm.compat.migration_error_chain else err.errno, f"{where}: {err.desc}",
+                old=[*err.old_lines, where], lines=err.lines,
+            ) from None  # fmt: skip
+        if kind == s.QEMU_VM_SECTION_FULL:
+            downtime_us = (vm.host.clock.now_ns() - start_ns) // 1000
+            vm.trace(
+                "vmstate_downtime_load", type="non-iterable", idstr=idstr, instance_id=instance_id, downtime=downtime_us
+            )
+        await self._footer(entry)
+
+    async def _part_or_end(self) -> None:
+        try:
+            section_id = await self._f.get_be32()
+        except EndOfStream as err:
+            chain = f"Failed to read section ID: stream error: -{err.errno}"
+            raise self._fault(err.errno, chain, old=[f"Failed to read section ID: {err.errno}"]) from None
+        self._vm.trace("qemu_loadvm_state_section_partend", section_id=section_id)
+        entry = self._by_id.get(section_id)
+        if entry is None:
+            text = f"section {section_id}"
+            raise self._fault(errno.EINVAL, f"Unknown {text}", old=[f"Unknown savevm {text}"])
+        try:
+            await self._load_entry(entry)
+        except LoadError as err:
+            where = f"error while loading state section id {section_id}({entry.idstr})"
+            raise self._fault(err.errno, err.desc, old=[*err.old_lines, where], lines=err.lines) from None
+        await self._footer(entry)
+
+    async def _load_entry(self, entry: SaveStateEntry) -> None:
+        """Have the owner read its bytes; raises LoadError."""
+        version_id = entry.load_version_id
+        self._vm.trace("vmstate_load", idstr=entry.idstr, vmsd="(old)" if entry.vmsd is None else entry.vmsd.name)
+        self._vm.faults.check("vmstate_load", id=entry.idstr)
+        try:
+            if entry.handlers is not None:
+                await entry.handlers.load_state(self._f, version_id)
+            elif entry.stock is not None:
+                await self._load_stock(entry)
+            else:
+                await vmstate.load_state(self._f, entry.vmsd, entry.opaque, version_id)
+        except LoadError:
+            raise
+        except StreamError as err:
+            if err.desc and not isinstance(err, EndOfStream):
+                self._vm.error_report(err.desc)
+            # Handlers only have a number to say; what it was about is on stderr.
+            chain = f"Failed to load vmstate version_id: {version_id}, ret: -{err.errno}"
+            raise LoadError(chain, err.errno) from None
+
+    async def _load_stock(self, entry: SaveStateEntry) -> None:
+        assert entry.stock is not None
+        name = entry.stock.desc.get("vmsd_name", entry.idstr)
+        try:
+            entry.stock.data = await vmdesc.consume(self._f, entry.stock.desc)
+        except EndOfStream as err:
+            chain = f"Failed to load {name} state: stream error: -{err.errno}"
+            raise LoadError(chain, err.errno, [f"Failed to load {name}"]) from None
+        except StreamError as err:
+            raise LoadError(err.desc, errno.ENOENT) from None
+
+    async def _footer(self, entry: SaveStateEntry) -> None:
+        f = self._f
+        chain = f"Section footer error, section_id: {entry.load_section_id}"
+        try:
+            mark = await f.get_byte()
+        except EndOfStream as err:
+            line = f"check_section_footer: Read section footer failed: -{err.errno}"
+            raise self._fault(errno.EINVAL, chain, old=[line], lines=[line]) from None
+        if mark != s.QEMU_VM_SECTION_FOOTER:
+            line = f"Missing section footer for {entry.idstr}"
+            raise self._fault(errno.EINVAL, chain, old=[line], lines=[line])
+        try:
+            read_id = await f.get_be32()
+        except EndOfStream:
+            read_id = 0
+        if read_id != entry.load_section_id:
+            line = (
+                f"Mismatched section id in footer for {entry.idstr} - read 0x{read_id:x} "
+                f"expected 0x{entry.load_section_id:x}"
+            )
+            raise self._fault(errno.EINVAL, chain, old=[line], lines=[line])
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    async def _command(self) -> None:
+        from fakeqemu.migration.load_commands import run_command
+
+        try:
+            command = await self._f.get_be16()
+            length = await self._f.get_be16()
+        except EndOfStream as err:
+            chain = f"Failed to load command: stream error: -{err.errno}"
+            raise self._fault(err.errno, chain, old=[]) from None
+        try:
+            await run_command(self, command, length)
+        except EndOfStream as err:
+            raise self._fault(err.errno, f"Failed to load command: stream error: -{err.errno}", old=[]) from None
+
+    @property
+    def vm(self) -> Machine:
+        return self._vm
+
+    @property
+    def f(self) -> QEMUFile:
+        return self._f
+
+    def fault(self, number: int, chain: str, *, old: list[str] | None = None) -> LoadFault:
+        """For the commands: a fault with the same words in all releases unless `old` is given."""
+        return self._fault(number, chain, old=old)
+
+    def open_return_path(self) -> None:
+        if self._return_path_open:
+            self._vm.error_report("CMD_OPEN_RETURN_PATH called when RP already open")
+            return
+        self._return_path_open = True
+
+    async def send(self, kind: int, data: bytes) -> None:
+        """Send a message back; an error of the channel does not matter here: reading will hear of it."""
+        try:
+            await self._send(kind, data)
+        except (OSError, QemuError):
+            pass
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    async def _vmdescription(self) -> None:
+        """Read and forget the description. Its absence is only logged, but the source hears of a channel's end."""
+        f = self._f
+        try:
+            kind = await f.get_byte()
+        except EndOfStream:
+            kind = 0
+            self.complete = False
+        if kind != s.QEMU_VM_VMDESCRIPTION:
+            self._vm.error_report(f"Expected vmdescription section, but got {kind}")
+            return
+        try:
+            await f.drop(await f.get_be32())
+        except EndOfStream:
+            self.complete = False

@@ -1,0 +1,488 @@
+# SPDX-License-Identifier: MIT
+"""The source's side of a migration, from `migrate` to `completed`.
+
+    checks ─ setup ─ connect ─ header ─ START ─ active ─┬─ PART, PART, ...          passes while the guest runs
+                                                        └─ low enough? ─ stop ─ END ─ FULL ─ (return path) ─ completed
+
+The loop steps by events: the end of a pass, the end of a window of the bandwidth limit, a command, a fault. Whatever goes
+wrong ends in `_give_up`: first error kept, status failed or cancelled, guest running again where it ran.
+
+QEMU: migration/migration.c (migration_thread)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+from fakeqemu.host.clock import NS_PER_MS
+from fakeqemu.host.sync import Cancelled
+from fakeqemu.migration import channel as channels
+from fakeqemu.migration import state as st
+from fakeqemu.migration.ram import MODEL_LINK_BYTES_PER_S, ModelRAMHandlers, RAMHandlers
+from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
+from fakeqemu.migration.return_path import ReturnPath
+from fakeqemu.migration.savevm import RAM, SaveVM, globals_of, prepare
+from fakeqemu.migration.stats import INT64_MAX
+from fakeqemu.migration.stream import section
+from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.system import runstate as rs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.host.channel import Channel
+    from fakeqemu.host.sync import Future, Task
+    from fakeqemu.migration.state import Migration
+    from fakeqemu.system.machine import Machine
+
+#: length of a window of the bandwidth limit, and the shortest time over which a rate is measured
+BUFFER_DELAY_NS = 100 * NS_PER_MS
+#: the limit is given for a second, a window is a tenth of it
+XFER_LIMIT_RATIO = 10
+#: what an empty PART puts: nothing was there to send
+_EMPTY_PART_BYTES = 64
+
+
+class _GivenUp(Exception):
+    """migrate_cancel was asked for: the loop ends."""
+
+
+def begin(vm: Machine, uri: str | None, channel_list: list[dict[str, Any]] | None, *, resume: bool) -> None:
+    """`migrate`: check everything, then start; raises QemuError, with status failed where it had begun already."""
+    early = vm.compat.migration_uri_words == "early"
+    address = channels.resolve(vm.compat, uri, channel_list) if early else None
+    if address is not None:
+        channels.check_transport(vm.migration.options, address)
+    _check_startable(vm, resume=resume)
+    outgoing = Outgoing(vm)
+    outgoing.begin()
+    try:
+        if address is None:
+            address = channels.resolve(vm.compat, uri, channel_list)
+            channels.check_transport(vm.migration.options, address)
+        outgoing.start(address)
+    except QemuError as err:
+        outgoing.refuse(err)
+        raise
+
+
+def _check_startable(vm: Machine, *, resume: bool) -> None:
+    mig = vm.migration
+    if resume:
+        raise QemuError("Cannot resume if there is no paused migration")
+    if mig.is_running():
+        raise QemuError("There's a migration process in progress")
+    if vm.runstate.state == rs.INMIGRATE:
+        raise QemuError("Guest is waiting for an incoming migration")
+    if vm.runstate.state == rs.POSTMIGRATE:
+        raise QemuError("Can't migrate the vm that was paused due to previous migration")
+    options = mig.options
+    if options.on("mapped-ram"):
+        if options.get("tls-creds"):
+            raise QemuError("Cannot use TLS with mapped-ram")
+        if options.get("multifd-compression", "none") != "none":
+            raise QemuError("Cannot use compression with mapped-ram")
+    vm.savevm.check_blocked(options.mode)
+    prepare(vm)
+    options.check_emulated()
+
+
+class Outgoing:
+    """One outgoing migration."""
+
+    __slots__ = (
+        "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_threshold",
+        "_was_running", "_window_bytes", "_window_pages", "_window_start_ns", "f", "mig", "vm",
+    )  # fmt: skip
+
+    def __init__(self, vm: Machine) -> None:
+        self.vm = vm
+        self.mig: Migration = vm.migration
+        self.f: QEMUFile | None = None
+        self._address: dict[str, Any] = {}
+        self._connecting = False
+        self._task: Task | None = None
+        self._savevm: SaveVM | None = None
+        self._return_path: ReturnPath | None = None
+        #: what the guest was when we stopped it
+        self._stopped = False
+        self._was_running = False
+        self._old_state = ""
+        #: ends a wait of the loop early
+        self._kick: Future | None = None
+        # The window of the rate limit, and what was measured over the last one.
+        self._window_start_ns = 0
+        self._window_bytes = 0
+        self._window_pages = 0
+        self._threshold = 0
+        model = vm.fake.get("ram") == "model"
+        self._ram: RAMHandlers = ModelRAMHandlers(self) if model else RAMHandlers(self)
+
+    # --- beginning ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A new migration is set up: counters and error of the last one are forgotten."""
+        mig = self.mig
+        mig.clear_error()
+        mig.outgoing = self
+        mig.continue_event.clear()
+        mig.stats.begin(self.vm.host.clock.now_ns(), mig.options.get("downtime-limit"))
+        mig.set_state(st.SETUP)
+        self.vm.yank.register_instance(st.YANK_INSTANCE)
+        self.vm.yank.register_function(st.YANK_INSTANCE, self._yank)
+
+    def start(self, address: dict[str, Any]) -> None:
+        """Open the channel, now or in the background, and go; raises QemuError when it cannot be opened."""
+        self._address = address
+        if channels.is_background(address):
+            self._task = self.mig.start(self._connect_and_run(), "mig/src/main")
+        else:
+            channel = channels.open_now(self.vm, address)
+            self._task = self.mig.start(self._run_later(channel), "mig/src/main")
+
+    def refuse(self, error: QemuError) -> None:
+        """The migration ends before it began to send."""
+        mig = self.mig
+        if not isinstance(error, channels.UnknownProtocol):
+            mig.set_error(error)
+        if mig.state == st.CANCELLING:
+            mig.set_state(st.CANCELLED)
+        else:
+            if self.vm.compat.migration_failing_state:
+                mig.set_state(st.FAILING)
+            mig.set_state(st.FAILED)
+        self._unregister_yank()
+
+    async def _connect_and_run(self) -> None:
+        self._connecting = True
+        try:
+            channel = await channels.connect(self.vm, self._address)
+        except QemuError as err:
+            if not self.vm.compat.migration_failing_state:
+                self.vm.error_report(err.desc)
+            await self._turn()
+            self.refuse(err)
+            return
+        except Cancelled:
+            if self.mig.state != st.CANCELLING:
+                raise
+            self.mig.set_state(st.CANCELLED)
+            self._unregister_yank()
+            return
+        finally:
+            self._connecting = False
+        await self._run_later(channel)
+
+    async def _run_later(self, channel: Channel) -> None:
+        await self._turn()  # the command is answered first
+        await self._run(channel)
+
+    async def _turn(self) -> None:
+        turn = self.vm.host.future()
+        self.vm.host.call_soon(turn.set_result)
+        await turn
+
+    # --- the story ------------------------------------------------------------------------------------
+
+    async def _run(self, channel: Channel) -> None:
+        """QEMU: migration_thread"""
+        f = self.f = QEMUFile(channel, channels.kind_of(self._address, channel))
+        f.limiter = self._limit
+        self._savevm = SaveVM(self.vm, f)
+        ram = self.vm.savevm.find(RAM, 0)
+        assert ram is not None
+        ram.handlers = self._ram
+        stats = self.mig.stats
+        stats.stream_bytes = lambda: f.flushed
+        try:
+            self._check()
+            await self._setup(self._savevm)
+            while not await self._low_enough(self._savevm):
+                await self._iterate(self._savevm)
+            await self._switchover()
+            await self._complete(self._savevm)
+        except _GivenUp:
+            await self._give_up(None)
+        except QemuError as err:
+            await self._give_up(err)
+        else:
+            await self._completed()
+
+    async def _setup(self, savevm: SaveVM) -> None:
+        assert self.f is not None
+        await self.vm.savevm.notify(PRECOPY_SETUP)
+        if self.mig.options.on("return-path"):
+            self._return_path = ReturnPath(self)
+            self._return_path.open()
+        savevm.put_header()
+        if self._return_path is not None:
+            section.put_command(self.f, section.MIG_CMD_OPEN_RETURN_PATH)
+            section.put_command(self.f, section.MIG_CMD_PING, (1).to_bytes(4, "big"))
+        failure: QemuError | None = None
+        try:
+            await savevm.setup()
+        except QemuError as err:
+            failure = err
+            if err is self.f.write_error and self.vm.compat.migration_setup_error_words:
+                failure = QemuError("ram_save_setup failed: Input/output error")
+        stats = self.mig.stats
+        now_ns = self.vm.host.clock.now_ns()
+        stats.setup_ns = now_ns - stats.start_ns
+        self._check_cancelled()
+        self.mig.set_state(st.ACTIVE)
+        self._open_window(now_ns)
+        if failure is not None:
+            raise failure
+
+    async def _low_enough(self, savevm: SaveVM) -> bool:
+        """Look at what is left; True when the rest can go while the guest is stopped.
+
+        QEMU: migration_iteration_run
+        """
+        self._check()
+        compat, stats = self.vm.compat, self.mig.stats
+        pending = savevm.pending_estimate()
+        stats.pending = pending.total
+        threshold = self.threshold_bytes()
+        low = pending.total <= threshold if compat.migration_pending_equal else pending.total < threshold
+        if low:
+            pending = await savevm.pending_exact()
+            stats.pending = pending.total
+            if compat.migration_expected_downtime_exact:
+                bandwidth = self._switchover_bandwidth()
+                stats.expected_downtime_ms = pending.total // bandwidth if bandwidth else INT64_MAX
+        self.vm.trace("migrate_pending", size=pending.total, threshold=threshold)
+        return pending.total == 0 or pending.total < threshold
+
+    async def _iterate(self, savevm: SaveVM) -> None:
+        assert self.f is not None
+        before = self._bytes()
+        try:
+            await savevm.iterate(self.rate_exceeded)
+        except QemuError:
+            if self.vm.compat.migration_save_errors_printed:
+                self.vm.error_report("failed to save SaveStateEntry with id(name): 1(ram): -5")
+            raise
+        self._measure()
+        idle = self._bytes() - before <= _EMPTY_PART_BYTES
+        if idle or self.rate_exceeded():
+            await self._next_window()
+        else:
+            await self._turn()
+
+    async def _switchover(self) -> None:
+        """Stop the guest; with pause-before-switchover wait for migrate-continue."""
+        vm, mig = self.vm, self.mig
+        async with vm.bql:
+            self._check()
+            mig.stats.downtime_start_ns = vm.host.clock.now_ns()
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-start")
+            self._stopped = True
+            self._was_running = vm.runstate.running
+            self._old_state = vm.runstate.state
+            globals_of(vm).store()
+            await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
+            self._check()
+        if mig.options.on("pause-before-switchover"):
+            mig.set_state(st.PRE_SWITCHOVER)
+            await mig.continue_event.wait()
+            self._check_cancelled()
+            mig.set_state(st.DEVICE)
+        elif vm.compat.migration_continue_to_device_state:
+            mig.set_state(st.DEVICE)
+
+    async def _complete(self, savevm: SaveVM) -> None:
+        assert self.f is not None
+        savevm.put_switchover_start()
+        await savevm.complete_iterable()
+        try:
+            await savevm.complete_non_iterable()
+        except QemuError as err:
+            if err is self.f.write_error and self.vm.compat.migration_error_chain:
+                raise err.prefixed("Failed to flush QEMUFile: ") from None
+            raise
+        self._check()
+        if self._return_path is not None:
+            await self._return_path.finish()
+        stats = self.mig.stats
+        stats.downtime_ns = self.vm.host.clock.now_ns() - stats.downtime_start_ns
+        self.vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
+        self._check_cancelled()
+
+    async def _completed(self) -> None:
+        vm, mig = self.vm, self.mig
+        assert self._savevm is not None
+        mig.stats.complete(vm.host.clock.now_ns())
+        mig.set_state(st.COMPLETED)
+        async with vm.bql:
+            vm.runstate.set(rs.POSTMIGRATE)
+            await self._savevm.cleanup()
+            await vm.savevm.notify(PRECOPY_DONE)
+        await self._close()
+
+    # --- giving up ------------------------------------------------------------------------------------
+
+    async def _give_up(self, error: QemuError | None) -> None:
+        """Every way of failing ends here: the guest goes on where it was, and the status says what happened."""
+        vm, mig = self.vm, self.mig
+        savevm = self._savevm
+        assert savevm is not None
+        cancelled = mig.state == st.CANCELLING
+        if error is not None and not cancelled:
+            mig.set_error(error)
+        early = vm.compat.migration_failing_state
+        if not cancelled:
+            mig.set_state(st.FAILING if early else st.FAILED)
+        await self._close()
+        async with vm.bql:
+            # 11.1 asks devices back before the guest goes on, older ones when all else is done.
+            if early:
+                await vm.savevm.notify(FAILED)
+            await self._restore_guest()
+            await savevm.cleanup()
+            if not early:
+                await vm.savevm.notify(FAILED)
+        if mig.error is not None:
+            vm.error_report(mig.error.desc)
+        if cancelled:
+            mig.set_state(st.CANCELLED)
+        elif early:
+            mig.set_state(st.FAILED)
+
+    async def _restore_guest(self) -> None:
+        if not self._stopped:
+            return
+        state = self.vm.runstate
+        if self._was_running:
+            await state.vm_start()
+        elif state.state == rs.FINISH_MIGRATE:
+            state.set(self._old_state)
+
+    async def _close(self) -> None:
+        """Break the channel, wait for the return path, give the channel back."""
+        assert self.f is not None
+        if self._return_path is not None:
+            self.f.shutdown()
+            await self._return_path.join()
+        self.f.close()
+        self._unregister_yank()
+
+    def _unregister_yank(self) -> None:
+        self.vm.yank.unregister_function(st.YANK_INSTANCE, self._yank)
+        self.vm.yank.unregister_instance(st.YANK_INSTANCE)
+
+    def _yank(self) -> None:
+        if self.f is not None:
+            self.f.shutdown()
+
+    def cancelled(self) -> None:
+        """The status is `cancelling` now: make whatever waits go on."""
+        if self._connecting and self._task is not None:
+            self._task.cancel()
+        if self.f is not None:
+            self.f.shutdown()
+        self.mig.continue_event.set()
+        self.kick()
+
+    def _check_cancelled(self) -> None:
+        if self.mig.state == st.CANCELLING:
+            raise _GivenUp
+
+    def _check(self) -> None:
+        """Raise what has gone wrong meanwhile."""
+        self._check_cancelled()
+        if self._return_path is not None and self._return_path.failed:
+            raise self.mig.error or QemuError("Sibling indicated error")
+        if self.f is not None and self.f.write_error is not None:
+            raise self.f.write_error
+
+    # --- rate -----------------------------------------------------------------------------------------
+
+    def bandwidth_limit(self) -> int:
+        """Bytes a second that may go, 0 for no limit."""
+        limit: int = 0 if self._stopped else self.mig.options.get("max-bandwidth")
+        return limit
+
+    def _bytes(self) -> int:
+        assert self.f is not None
+        return self.f.flushed + self.mig.stats.model_bytes
+
+    def rate_exceeded(self) -> bool:
+        """Whether this window's share was used up."""
+        limit = self.bandwidth_limit() // XFER_LIMIT_RATIO
+        return bool(limit) and not self._is_model and self._bytes() - self._window_bytes >= limit
+
+    @property
+    def _is_model(self) -> bool:
+        return isinstance(self._ram, ModelRAMHandlers)
+
+    def _open_window(self, now_ns: int) -> None:
+        self._window_start_ns = now_ns
+        self._window_bytes = self._bytes()
+        self._window_pages = self.mig.stats.duplicate + self.mig.stats.normal
+
+    def _measure(self) -> None:
+        """Work out rates, once a window. QEMU: migration_update_counters"""
+        now_ns = self.vm.host.clock.now_ns()
+        spent_ns = now_ns - self._window_start_ns
+        if spent_ns < BUFFER_DELAY_NS:
+            return
+        stats = self.mig.stats
+        transferred = self._bytes() - self._window_bytes
+        spent_ms = spent_ns // NS_PER_MS
+        self._threshold = self._measured_bandwidth(transferred // spent_ms) * self.mig.options.get("downtime-limit")
+        stats.mbps = transferred * 8.0 / (spent_ms / 1000.0) / 1000 / 1000
+        pages = stats.duplicate + stats.normal - self._window_pages
+        stats.pages_per_second = int(pages / (spent_ms / 1000.0))
+        bandwidth = transferred // spent_ms
+        if not self.vm.compat.migration_expected_downtime_exact and stats.dirty_pages_rate and transferred > 10000:
+            stats.expected_downtime_ms = self._ram.remaining_pages * 4096 // bandwidth if bandwidth else 0
+        self._open_window(now_ns)
+
+    def _measured_bandwidth(self, measured: int) -> int:
+        """Bytes a millisecond at which the rest will go once the guest is stopped."""
+        available: int = self.mig.options.get("avail-switchover-bandwidth", 0)
+        return available // 1000 if available else measured
+
+    def _switchover_bandwidth(self) -> int:
+        limit: int = self.mig.options.get("downtime-limit")
+        if self._is_model:
+            return self._measured_bandwidth((self.bandwidth_limit() or MODEL_LINK_BYTES_PER_S) // 1000)
+        return self._threshold // limit if limit else 0
+
+    def threshold_bytes(self) -> int:
+        """How much may be left for the time that the guest is stopped."""
+        if self._is_model:
+            threshold: int = self._switchover_bandwidth() * self.mig.options.get("downtime-limit")
+            return threshold
+        return self._threshold
+
+    async def _next_window(self) -> None:
+        await self.vm.host.clock.sleep_until(self._window_start_ns + BUFFER_DELAY_NS)
+        self._measure()
+
+    async def _limit(self) -> None:
+        """For handlers that send much in one go: wait while the window's share is used up."""
+        assert self.f is not None
+        await self.f.flush()
+        while self.rate_exceeded():
+            await self._next_window()
+            self._check()
+
+    async def wait_until(self, deadline_ns: int) -> None:
+        """Wait for a time, or for `kick`; raises what has gone wrong meanwhile."""
+        self._kick = self.vm.host.future()
+        timer = self.vm.host.clock.call_at(deadline_ns, self._kick.set_result)
+        try:
+            await self._kick
+        finally:
+            timer.cancel()
+            self._kick = None
+        self._measure()
+        self._check()
+
+    def kick(self) -> None:
+        """Something changed: whoever waits for a time looks again."""
+        if self._kick is not None:
+            self._kick.set_result()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""QMP commands of migration.
+
+QEMU: migration/migration.c, migration/options.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import NotEmulated, QemuError
+from fakeqemu.migration import state as st
+from fakeqemu.migration.stats import query_migrate
+from fakeqemu.monitor.registry import qmp_command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.system.machine import Machine
+
+
+@qmp_command
+def qmp_migrate(
+    vm: Machine,
+    *,
+    uri: str | None = None,
+    channels: list[dict[str, Any]] | None = None,
+    resume: bool = False,
+    detach: bool = True,  # noqa: ARG001 - without a meaning over QMP
+    blk: bool = False,
+    inc: bool = False,
+) -> None:
+    """Send the guest away; answered before it is on its way."""
+    from fakeqemu.migration import outgoing
+
+    if blk or inc:
+        raise NotEmulated("Migration of block devices (blk, inc) is not emulated")
+    outgoing.begin(vm, uri, channels, resume=resume)
+
+
+@qmp_command
+def qmp_migrate_incoming(
+    vm: Machine, *, uri: str | None = None, channels: list[dict[str, Any]] | None = None, exit_on_error: bool = True
+) -> None:  # fmt: skip
+    """Listen for the guest that `-incoming defer` waits for."""
+    from fakeqemu.migration import incoming
+
+    incoming.begin(vm, uri, channels, exit_on_error=exit_on_error)
+
+
+@qmp_command
+def qmp_migrate_cancel(vm: Machine) -> None:
+    """Give an outgoing migration up; never fails, whatever there is to cancel."""
+    vm.migration.cancel()
+
+
+@qmp_command
+def qmp_migrate_continue(vm: Machine, *, state: str) -> None:
+    """Go on from pre-switchover."""
+    mig = vm.migration
+    if mig.state != state or state != st.PRE_SWITCHOVER:
+        raise QemuError(f"Migration not in expected state: {mig.state}")
+    mig.continue_event.set()
+
+
+@qmp_command
+def qmp_migrate_pause(vm: Machine) -> None:
+    """Break a postcopy migration off; there is none."""
+    states = "postcopy-active or postcopy-recover" if vm.compat.migration_pause_in_recover else "postcopy-active"
+    raise QemuError(f"migrate-pause is currently only supported during {states} state")
+
+
+@qmp_command
+def qmp_migrate_recover(vm: Machine, *, uri: str) -> None:  # noqa: ARG001
+    """Listen again for a postcopy migration that was broken off; there is none."""
+    raise QemuError("Migrate recover can only be run when postcopy is paused.")
+
+
+@qmp_command
+def qmp_migrate_start_postcopy(vm: Machine) -> None:
+    """Switch over to postcopy."""
+    if not vm.migration.options.on("postcopy-ram"):
+        raise QemuError("Enable postcopy with migrate_set_capability before the start of migration")
+    # A migration with that capability is refused, so there is never one to switch over.
+    raise QemuError("Postcopy must be started after migration has been started")
+
+
+@qmp_command
+def qmp_migrate_set_capabilities(vm: Machine, *, capabilities: list[dict[str, Any]]) -> None:
+    """Switch capabilities, all of the list or none."""
+    vm.migration.options.set_capabilities(capabilities)
+
+
+@qmp_command
+def qmp_migrate_set_parameters(vm: Machine, parameters: dict[str, Any]) -> None:
+    """Set parameters, all of them or none; those of a running migration take effect at once."""
+    mig = vm.migration
+    if mig.stats.catch_up is not None:
+        mig.stats.catch_up()
+    mig.options.set_parameters(parameters)
+    if mig.outgoing is not None:
+        mig.outgoing.kick()
+
+
+@qmp_command
+def qmp_query_migrate(vm: Machine) -> dict[str, Any]:
+    """Status and counters, of whichever side this is."""
+    return query_migrate(vm.migration)
+
+
+@qmp_command
+def qmp_query_migrate_capabilities(vm: Machine) -> list[dict[str, Any]]:
+    """All capabilities and whether they are on."""
+    return [{"state": state, "capability": name} for name, state in vm.migration.options.capabilities.items()]
+
+
+@qmp_command
+def qmp_query_migrate_parameters(vm: Machine) -> dict[str, Any]:
+    """All parameters with their values."""
+    return dict(vm.migration.options.parameters)

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: MIT
+"""The source's half of the RAM section: which pages are dirty, and sending them in passes.
+
+A pass goes through what was dirty when the bitmap was last looked at ("synchronised"), lowest page first. Pages of zeroes
+travel as records of nine bytes, all others with their bytes.
+
+With `ram=model` only real bytes travel. All other pages are counted as if they had: what went over the link up to a moment
+is a function of the time (`catch_up`), so that a pass over a terabyte is one step.
+
+QEMU: migration/ram.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
+from fakeqemu.migration.register import Pending, SaveVMHandlers
+from fakeqemu.migration.stream.ram_page import (
+    PAGE_RECORD_SIZE,
+    RAM_SAVE_FLAG_CONTINUE,
+    RAM_SAVE_FLAG_EOS,
+    RAM_SAVE_FLAG_MEM_SIZE,
+    RAM_SAVE_FLAG_PAGE,
+    RAM_SAVE_FLAG_ZERO,
+    TARGET_PAGE_BITS,
+    TARGET_PAGE_SIZE,
+    ZERO_RECORD_SIZE,
+    block_name,
+    zero_records,
+)
+from fakeqemu.system.ramblock import REAL, ZERO, PageRuns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
+
+#: QEMU sends a batch of this many real pages in one system call, and only then looks at the rate
+BATCH_PAGES = 32
+#: zero pages taken in one go
+ZERO_BATCH_PAGES = 1 << 14
+#: one PART lasts at most this long
+ITERATE_NS = 50 * NS_PER_MS
+#: how fast pages that only count go when there is no limit
+MODEL_LINK_BYTES_PER_S = 1_250_000_000
+
+
+def is_ignored(vm: Machine, block: RAMBlock) -> bool:
+    """Whether a block's pages stay behind: shared files, with x-ignore-shared."""
+    return vm.savevm.capability("x-ignore-shared") and block.share and block.store.shared
+
+
+class RAMHandlers(SaveVMHandlers):
+    """SaveVMHandlers of the entry "ram" of a source."""
+
+    __slots__ = ("_last_block", "_last_sync_ns", "_outgoing", "_period_pages", "_stats", "_todo", "_vm")
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        self._vm = outgoing.vm
+        self._stats = outgoing.mig.stats
+        #: blocks with the pages that are left of the current pass
+        self._todo: list[tuple[RAMBlock, PageRuns]] = []
+        self._last_block: RAMBlock | None = None
+        self._last_sync_ns = 0
+        self._period_pages = 0
+
+    # --- the bitmap -----------------------------------------------------------------------------------
+
+    @property
+    def remaining_pages(self) -> int:
+        return sum(runs.count for _, runs in self._todo)
+
+    def sync_bitmap(self, *, counted: bool = True) -> None:
+        """Look at what got dirty since the last look: that is what the next pass goes through.
+
+        QEMU: migration_bitmap_sync_precopy
+        """
+        self._vm.guest.sync()
+        found = 0
+        for block, runs in self._todo:
+            assert block.dirty is not None
+            found += block.dirty.count
+            for first, n in block.dirty:
+                runs.add(first, n)
+            block.dirty.clear()
+        now_ns = self._vm.host.clock.now_ns()
+        self._period_pages += found
+        if now_ns > self._last_sync_ns + NS_PER_S:
+            self._stats.dirty_pages_rate = self._period_pages * NS_PER_S // (now_ns - self._last_sync_ns)
+            self._last_sync_ns = now_ns
+            self._period_pages = 0
+        self._vm.trace("migration_bitmap_sync_end", dirty_pages=found)
+        if not counted:
+            return
+        self._stats.dirty_sync_count += 1
+        count = self._stats.dirty_sync_count
+        if self._outgoing.mig.options.on("events") and (count > 1 or self._vm.compat.migration_first_pass_event):
+            self._vm.emit("MIGRATION_PASS", {"pass": count})
+
+    # --- SaveVMHandlers -------------------------------------------------------------------------------
+
+    async def save_setup(self, f: QEMUFile) -> None:
+        self._vm.faults.check("ram_save_setup")
+        self._vm.guest.sync()
+        for block in self._vm.ram_blocks:
+            if not is_ignored(self._vm, block):
+                block.dirty = PageRuns()
+                runs = PageRuns()
+                runs.add(0, block.pages)
+                self._todo.append((block, runs))
+        self._stats.ram_total = sum(block.used_length for block, _ in self._todo)
+        self._stats.ram_remaining = lambda: self.remaining_pages
+        self._last_sync_ns = self._vm.host.clock.now_ns()
+        self.sync_bitmap()
+        put_block_list(f, self._vm)
+        f.put_be64(RAM_SAVE_FLAG_EOS)
+        await f.flush()
+
+    def state_pending_estimate(self) -> Pending:
+        return Pending(precopy=self.remaining_pages * TARGET_PAGE_SIZE)
+
+    async def state_pending_exact(self) -> Pending:
+        self.sync_bitmap()
+        return self.state_pending_estimate()
+
+    async def save_live_iterate(self, f: QEMUFile) -> bool:
+        until_ns = self._vm.host.clock.now_ns() + ITERATE_NS
+        before = f.bytes_transferred
+        await self._send_pages(f, until_ns)
+        f.put_be64(RAM_SAVE_FLAG_EOS)
+        self._count_bytes(f.bytes_transferred - before)
+        await f.flush()
+        return self.remaining_pages == 0
+
+    async def save_live_complete_precopy(self, f: QEMUFile) -> None:
+        self._vm.faults.check("ram_save_complete")
+        self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
+        before = f.bytes_transferred
+        await self._send_pages(f, None)
+        self._count_bytes(f.bytes_transferred - before)
+        f.put_be64(RAM_SAVE_FLAG_EOS)
+        await f.flush()
+
+    def save_cleanup(self) -> None:
+        left = self.remaining_pages
+        self._stats.ram_remaining = lambda: left
+        for block, _ in self._todo:
+            block.dirty = None
+        self._todo = []
+
+    # --- pages ----------------------------------------------------------------------------------------
+
+    async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
+        """Send pages of this pass: until a time or as long as the rate allows; all of them when `until_ns` is None."""
+        clock = self._vm.host.clock
+        while self._any_left():
+            if until_ns is not None and (self._outgoing.rate_exceeded() or clock.now_ns() >= until_ns):
+                return
+            block, first, n, kind = self._take_run(ZERO_BATCH_PAGES)
+            if kind != ZERO and n > BATCH_PAGES:
+                self._give_back(block, first + BATCH_PAGES, n - BATCH_PAGES)
+                n = BATCH_PAGES
+            self._put_pages(f, block, first, n, kind)
+            if f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
+                await f.flush()
+
+    def _count_bytes(self, size: int) -> None:
+        """Bytes of page records: before or after the guest was stopped."""
+        if self._vm.runstate.running:
+            self._stats.precopy_bytes += size
+        else:
+            self._stats.downtime_bytes += size
+
+    def _any_left(self) -> bool:
+        return any(runs.count for _, runs in self._todo)
+
+    def _take_run(self, limit: int) -> tuple[RAMBlock, int, int, str]:
+        """Take the next pages off the list: block, first page, how many (at most `limit`), what they hold."""
+        for block, runs in self._todo:
+            run = runs.first_run()
+            if run is not None:
+                first, n, kind = next(iter(block.runs(run[0], min(run[1], limit))))
+                runs.discard(first, n)
+                return block, first, n, kind
+        raise AssertionError("no page is left")
+
+    def _give_back(self, block: RAMBlock, first: int, n: int) -> None:
+        for other, runs in self._todo:
+            if other is block:
+                runs.add(first, n)
+
+    def _put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
+        zero = kind == ZERO
+        if zero:
+            self._stats.duplicate += n
+        else:
+            self._stats.normal += n
+        flag = RAM_SAVE_FLAG_ZERO if zero else RAM_SAVE_FLAG_PAGE
+        data = memoryview(bytes(1) if zero else block.read_pages(first, n))
+        named = 0
+        if self._last_block is not block:
+            self._last_block = block
+            f.put_be64(first << TARGET_PAGE_BITS | flag)
+            f.put_buffer(block_name(block.idstr))
+            f.put_buffer(data[:TARGET_PAGE_SIZE])
+            named = 1
+        if zero:
+            if n > named:
+                f.put_buffer(zero_records(first + named, n - named))
+            return
+        for page in range(named, n):
+            f.put_be64((first + page) << TARGET_PAGE_BITS | flag | RAM_SAVE_FLAG_CONTINUE)
+            f.put_buffer(data[page * TARGET_PAGE_SIZE : (page + 1) * TARGET_PAGE_SIZE])
+
+
+class ModelRAMHandlers(RAMHandlers):
+    """RAM of which only real bytes travel (`ram=model`); all else is worked out from the time."""
+
+    __slots__ = ("_flow_ns", "_flow_rest", "_real")
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        super().__init__(outgoing)
+        # Since when bytes flow that were not accounted for yet; 0 while none do.
+        self._flow_ns = 0
+        self._flow_rest = 0
+        # Real pages that have to be put.
+        self._real: list[tuple[RAMBlock, int, int]] = []
+
+    async def save_setup(self, f: QEMUFile) -> None:
+        await super().save_setup(f)
+        self._stats.catch_up = self.catch_up
+
+    def save_cleanup(self) -> None:
+        self._flow_ns = 0
+        self._stats.catch_up = None
+        super().save_cleanup()
+
+    async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
+        if not self._any_left():
+            return
+        self._flow_ns = self._vm.host.clock.now_ns()
+        self._flow_rest = 0
+        stop_at = 0 if until_ns is None else self._outgoing.threshold_bytes() // TARGET_PAGE_SIZE
+        while self._any_left():
+            wanted = self._bytes_until(stop_at)
+            if wanted <= 0 and until_ns is not None and stop_at:
+                break
+            due_ns = self._flow_ns + (wanted * NS_PER_S - self._flow_rest) // self._rate() + 1
+            await self._outgoing.wait_until(due_ns)
+            self.catch_up()
+            for block, first, n in self._real:
+                self._put_pages(f, block, first, n, REAL)
+            self._real.clear()
+            await f.flush()
+            if until_ns is not None:
+                break
+        self._flow_ns = 0
+
+    def _rate(self) -> int:
+        return self._outgoing.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
+
+    def _bytes_until(self, pages_left: int) -> int:
+        """Bytes that have to flow until only so many pages of this pass are left."""
+        pages = self.remaining_pages - pages_left
+        size = 0
+        for block, runs in self._todo:
+            for first, n in runs:
+                for _, length, kind in block.runs(first, n):
+                    if pages <= 0:
+                        return size
+                    size += min(length, pages) * (ZERO_RECORD_SIZE if kind == ZERO else PAGE_RECORD_SIZE)
+                    pages -= length
+        return size
+
+    def catch_up(self) -> None:
+        """Account for the pages that have gone over the link by now."""
+        if not self._flow_ns:
+            return
+        now_ns = self._vm.host.clock.now_ns()
+        budget = (now_ns - self._flow_ns) * self._rate() + self._flow_rest
+        self._flow_ns = now_ns
+        while self._any_left():
+            block, first, n, kind = self._take_run(1 << 40)
+            size = ZERO_RECORD_SIZE if kind == ZERO else PAGE_RECORD_SIZE
+            fits = min(n, budget // (size * NS_PER_S))
+            if fits < n:
+                self._give_back(block, first + fits, n - fits)
+            if not fits:
+                break
+            budget -= fits * size * NS_PER_S
+            if kind == REAL:
+                self._real.append((block, first, fits))
+                continue
+            self._stats.model_bytes += fits * size
+            self._count_bytes(fits * size)
+            if kind == ZERO:
+                self._stats.duplicate += fits
+            else:
+                self._stats.normal += fits
+        self._flow_rest = budget
+
+
+def put_block_list(f: QEMUFile, vm: Machine) -> None:
+    """The body of START: names and lengths of all blocks."""
+    total = sum(block.used_length for block in vm.ram_blocks)
+    f.put_be64(total | RAM_SAVE_FLAG_MEM_SIZE)
+    for block in vm.ram_blocks:
+        f.put_counted_string(block.idstr)
+        f.put_be64(block.used_length)
+        if vm.savevm.capability("postcopy-ram") and block.page_size != TARGET_PAGE_SIZE:
+            f.put_be64(block.page_size)
+        if vm.savevm.capability("x-ignore-shared"):
+            f.put_be64(block.guest_address)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""The destination's half of the RAM section: pages go where their records say, and nowhere else.
+
+The stream is hostile until proven: every block name, length and offset is checked. What is wrong is printed, as QEMU
+does; the reason that travels upwards is only an errno.
+
+QEMU: migration/ram.c (ram_load)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import StreamError
+from fakeqemu.migration.register import SaveVMHandlers
+from fakeqemu.migration.stream.ram_page import (
+    RAM_SAVE_FLAG_CONTINUE,
+    RAM_SAVE_FLAG_EOS,
+    RAM_SAVE_FLAG_MEM_SIZE,
+    RAM_SAVE_FLAG_MULTIFD_FLUSH,
+    RAM_SAVE_FLAG_PAGE,
+    RAM_SAVE_FLAG_XBZRLE,
+    RAM_SAVE_FLAG_ZERO,
+    RAM_VERSION,
+    TARGET_PAGE_BITS,
+    TARGET_PAGE_SIZE,
+    WORD,
+    ZERO_RECORD_SIZE,
+    count_zero_records,
+)
+from fakeqemu.system.ramblock import PageRuns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
+
+_FLAGS_MASK = TARGET_PAGE_SIZE - 1
+_PAGE_FLAGS = RAM_SAVE_FLAG_ZERO | RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_XBZRLE
+#: zero pages recognised in one go
+_ZERO_RUN = 1 << 15
+
+
+class RAMLoadHandlers(SaveVMHandlers):
+    """SaveVMHandlers of the entry "ram" of a destination."""
+
+    __slots__ = ("_last_block", "_vm")
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self._last_block: RAMBlock | None = None
+
+    async def load_setup(self, f: QEMUFile) -> None:  # noqa: ARG002
+        for block in self._vm.ram_blocks:
+            block.received = PageRuns()
+
+    def load_cleanup(self) -> None:
+        for block in self._vm.ram_blocks:
+            block.received = None
+
+    async def load_state(self, f: QEMUFile, version_id: int) -> None:
+        if version_id != RAM_VERSION:
+            raise StreamError("")
+        while True:
+            await f.fill(8)
+            buffer, position = f.buffered()
+            word: int = WORD.unpack_from(buffer, position)[0]
+            flags = word & _FLAGS_MASK
+            if flags & _PAGE_FLAGS:
+                f.skip(8)
+                await self._load_pages(f, word & ~_FLAGS_MASK, flags)
+                continue
+            f.skip(8)
+            kind = flags & ~RAM_SAVE_FLAG_CONTINUE
+            if kind == RAM_SAVE_FLAG_EOS:
+                return
+            if kind == RAM_SAVE_FLAG_MEM_SIZE:
+                await self._load_block_list(f, word & ~_FLAGS_MASK)
+            elif kind != RAM_SAVE_FLAG_MULTIFD_FLUSH or not self._vm.compat.migration_multifd_flush_word:
+                raise self._refusal(f"Unknown combination of migration flags: 0x{kind:x}")
+
+    def _refusal(self, *lines: str) -> StreamError:
+        for line in lines:
+            self._vm.error_report(line)
+        return StreamError("")
+
+    # --- START ----------------------------------------------------------------------------------------
+
+    async def _load_block_list(self, f: QEMUFile, total: int) -> None:
+        self._last_block = None
+        while total > 0:
+            name = await f.get_counted_string()
+            length = await f.get_be64()
+            block = self._find(name)
+            if block is None:
+                raise self._refusal(f'Unknown ramblock "{name}", cannot accept migration')
+            if length != block.used_length:
+                text = f"Size mismatch: {name}: 0x{length:x} != 0x{block.used_length:x}"
+                raise self._refusal(f"{text}: Invalid argument")
+            if self._vm.savevm.capability("postcopy-ram") and block.page_size != TARGET_PAGE_SIZE:
+                remote = await f.get_be64()
+                if remote != block.page_size:
+                    raise self._refusal(f"Mismatched RAM page size {name} (local) {block.page_size} != {remote}")
+            if self._vm.savevm.capability("x-ignore-shared"):
+                await f.get_be64()  # where the guest sees it; a difference is not refused
+            total -= length
+
+    def _find(self, name: str) -> RAMBlock | None:
+        for block in self._vm.ram_blocks:
+            if block.idstr == name:
+                return block
+        return None
+
+    # --- pages ----------------------------------------------------------------------------------------
+
+    async def _load_pages(self, f: QEMUFile, offset: int, flags: int) -> None:
+        if flags & RAM_SAVE_FLAG_CONTINUE:
+            block = self._last_block
+            lines = ["Ack, bad migration stream!"]
+        else:
+            name = await f.get_counted_string()
+            block = self._find(name)
+            lines = [f"Can't find block {name}"]
+        if block is None:
+            raise self._refusal(*lines, f"Illegal RAM offset {offset:x}")
+        self._last_block = block
+        if offset >= block.used_length:
+            raise self._refusal(f"Illegal RAM offset {offset:x}")
+        page = offset >> TARGET_PAGE_BITS
+        kind = flags & _PAGE_FLAGS
+        if kind == RAM_SAVE_FLAG_ZERO:
+            await self._load_zero(f, block, page)
+        elif kind == RAM_SAVE_FLAG_PAGE:
+            block.write_pages(page, await f.get_buffer(TARGET_PAGE_SIZE))
+            self._received(block, page, 1)
+        elif kind == RAM_SAVE_FLAG_XBZRLE:
+            await self._load_xbzrle(f, block, page)
+        else:
+            raise self._refusal(f"Unknown combination of migration flags: 0x{flags & ~RAM_SAVE_FLAG_CONTINUE:x}")
+
+    async def _load_zero(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
+        fill = await f.get_byte()
+        if fill:
+            if self._vm.compat.migration_zero_page_fill == "any":
+                block.write_pages(page, bytes((fill,)) * TARGET_PAGE_SIZE)
+                self._received(block, page, 1)
+                return
+            raise self._refusal(f"Found a zero page with value {fill}")
+        # Records of the pages that follow, as far as they have arrived, in one go.
+        n = 1
+        if f.available >= ZERO_RECORD_SIZE:
+            buffer, position = f.buffered()
+            n += count_zero_records(buffer, position, page + 1, min(_ZERO_RUN, block.pages - page - 1))
+            f.skip((n - 1) * ZERO_RECORD_SIZE)
+        block.zero_pages(page, n)
+        self._received(block, page, n)
+
+    async def _load_xbzrle(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
+        """A page as the difference to what is there. QEMU: load_xbzrle"""
+        failed = f"Failed to decompress XBZRLE page at {page << TARGET_PAGE_BITS:x}"
+        if await f.get_byte() != 1:
+            raise self._refusal("Failed to load XBZRLE page - wrong compression!", failed)
+        size = await f.get_be16()
+        if size > TARGET_PAGE_SIZE:
+            raise self._refusal("Failed to load XBZRLE page - len overflow!", failed)
+        try:
+            content = xbzrle_decode(block.read_pages(page), await f.get_buffer(size))
+        except ValueError:
+            raise self._refusal("Failed to load XBZRLE page - decode error!", failed) from None
+        block.write_pages(page, content)
+        self._received(block, page, 1)
+
+    def _received(self, block: RAMBlock, page: int, n: int) -> None:
+        if block.received is not None:
+            block.received.add(page, n)
+
+
+def xbzrle_decode(old: bytes, delta: bytes) -> bytes:
+    """Pairs of (bytes that stay, bytes that change, the new bytes), lengths as uleb128; raises ValueError."""
+    new = bytearray(old)
+    at = position = 0
+    while position < len(delta):
+        stay, position = _uleb128(delta, position)
+        at += stay
+        if position >= len(delta):
+            raise ValueError("a run of unchanged bytes at the end")
+        changed, position = _uleb128(delta, position)
+        if changed == 0 or at + changed > len(new) or position + changed > len(delta):
+            raise ValueError("a run of changed bytes of a wrong length")
+        new[at : at + changed] = delta[position : position + changed]
+        at += changed
+        position += changed
+    return bytes(new)
+
+
+def _uleb128(data: bytes, position: int) -> tuple[int, int]:
+    if not data[position] & 0x80:
+        return data[position], position + 1
+    if position + 1 >= len(data) or data[position + 1] & 0x80:
+        raise ValueError("a length of more than two bytes")
+    return data[position] & 0x7F | data[position + 1] << 7, position + 2

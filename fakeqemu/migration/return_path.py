@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The source's ear: messages that the destination sends back while, and after, the stream goes out.
+
+QEMU: migration/migration.c (source_return_path_thread)
+"""
+
+from __future__ import annotations
+
+import errno
+
+from fakeqemu.error import QemuError
+from fakeqemu.migration.stream import return_path as rp
+from fakeqemu.migration.stream.qemu_file import EndOfStream, strerror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.host.sync import Task
+    from fakeqemu.migration.outgoing import Outgoing
+
+
+class ReturnPath:
+    """The return path of one outgoing migration: a task that ends with SHUT or with an error."""
+
+    __slots__ = ("_outgoing", "_task", "failed")
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        #: something went wrong: the migration is to fail, whatever its own side of the stream says
+        self.failed = False
+        self._task: Task | None = None
+
+    def open(self) -> None:
+        self._task = self._outgoing.mig.start(self._run(), "mig/src/return")
+
+    async def finish(self) -> None:
+        """Wait for the destination's last word; raises QemuError when that is not that all went well."""
+        assert self._task is not None
+        self._outgoing.vm.trace("migration_return_path_end_before")
+        await self._task.join()
+        self._outgoing.vm.trace("migration_return_path_end_after", rp_error=int(self.failed))
+        if self.failed:
+            raise self._outgoing.mig.error or QemuError("Sibling indicated error")
+
+    async def join(self) -> None:
+        """Wait until the task has ended, whatever it found. The channel was shut down before."""
+        if self._task is not None:
+            await self._task.join()
+
+    async def _run(self) -> None:
+        vm = self._outgoing.vm
+        vm.trace("source_return_path_thread_entry")
+        try:
+            await self._read_messages()
+        except EndOfStream as err:
+            self._fail(err.reason)
+        except QemuError as err:
+            self._fail(err.desc)
+        vm.trace("source_return_path_thread_end")
+
+    def _fail(self, text: str) -> None:
+        self.failed = True
+        vm = self._outgoing.vm
+        if vm.compat.migration_return_path_errors:
+            self._outgoing.mig.set_error(QemuError(text))
+        else:
+            vm.error_report(f"RP: {text}")
+
+    async def _read_messages(self) -> None:
+        f, vm = self._outgoing.f, self._outgoing.vm
+        assert f is not None
+        if f.channel is not None and not f.channel.can_read:
+            raise QemuError(f"Unable to read from {f.kind}: {strerror(errno.EBADF)}")
+        while True:
+            kind, length = rp.HEADER.unpack(await f.get_buffer(rp.HEADER.size))
+            known = rp.MESSAGES.get(kind)
+            if known is None or length > rp.MAX_LENGTH:
+                raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")
+            name, expected = known
+            if expected >= 0 and length != expected:
+                raise QemuError(
+                    f"Received '{name}' message (0x{kind:04x}) with incorrect length {length} expecting {expected}"
+                )
+            data = await f.get_buffer(length)
+            if kind == rp.MIG_RP_MSG_SHUT:
+                value = rp.be32(data)
+                vm.trace("source_return_path_thread_shut", sibling_error=value)
+                if value:
+                    raise QemuError(f"Sibling indicated error {value}")
+                return
+            if kind == rp.MIG_RP_MSG_PONG:
+                vm.trace("source_return_path_thread_pong", val=rp.be32(data))
+            elif kind == rp.MIG_RP_MSG_SWITCHOVER_ACK:
+                raise QemuError("Switchover ack pending num underflowed")
+            else:
+                # Pages, bitmaps and resume belong to postcopy, which this migration is not.
+                raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")

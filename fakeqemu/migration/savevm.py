@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: MIT
+"""Saving: the walk over a machine's entries, phase by phase.
+
+What a machine has by itself stands first in the line: the RAM, the clocks, the devices of the board as QEMU was seen to
+send them (table `vmstate` of the profile). Devices that somebody added come behind, the run state last.
+
+QEMU: migration/savevm.c (qemu_savevm_state_*)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.migration import global_state
+from fakeqemu.migration.register import Pending, SaveStateEntry, SaveVMHandlers, StockState
+from fakeqemu.migration.stream import section, vmdesc, vmstate
+from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
+from fakeqemu.migration.stream.vmstate import VMStateDescription, int64, unused
+from fakeqemu.system.ramblock import RAMBlock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+
+RAM = "ram"
+TIMER = "timer"
+GLOBALSTATE = "globalstate"
+#: entries of the board that stand behind the devices that were added
+_LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
+#: section ids of a machine without devices, as QEMU numbers them
+_SECTION_IDS = {TIMER: 0, GLOBALSTATE: 3}
+
+
+class _Clocks:
+    """State of the section "timer"."""
+
+    __slots__ = ("_vm", "cpu_clock_offset", "cpu_ticks_offset")
+
+    def __init__(self, vm: Machine) -> None:
+        self._vm = vm
+        self.cpu_ticks_offset = 0
+        self.cpu_clock_offset = 0
+
+    def store(self) -> None:
+        self.cpu_clock_offset = self.cpu_ticks_offset = self._vm.host.clock.now_ns()
+
+
+def _store_clocks(clocks: Any) -> None:
+    clocks.store()
+
+
+VMSTATE_TIMERS = VMStateDescription(
+    "timer", 2, 1, (int64("cpu_ticks_offset"), unused(8), int64("cpu_clock_offset", since=2)), pre_save=_store_clocks
+)
+
+
+def assemble(vm: Machine) -> None:
+    """Put what the machine has by itself into the line, once, around what devices have registered."""
+    registry = vm.savevm
+    if registry.find(RAM, 0) is None:
+        front, back = _board_entries(vm)
+        registry.entries[:] = [*front, *registry.entries, *back]
+    next_id = 1 + max(entry.section_id for entry in registry.entries)
+    for entry in registry.entries:
+        if entry.section_id < 0:
+            entry.section_id = next_id
+            next_id += 1
+
+
+def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEntry]]:
+    record = board_record(vm)
+    sections: list[dict[str, Any]] = (
+        record["sections"] if record is not None else [{"name": name} for name in (TIMER, GLOBALSTATE)]
+    )
+    add_board_blocks(vm)
+    front: list[SaveStateEntry] = [_ram_entry(sections)]
+    back: list[SaveStateEntry] = []
+    devices = {} if record is None else {(d["name"], d["instance_id"]): d for d in record["vmdesc"]["devices"]}
+    for one in sections:
+        name: str = one["name"]
+        entry = SaveStateEntry(name, one.get("instance", 0), one.get("version", 0))
+        entry.section_id = one.get("section_id", _SECTION_IDS.get(name, -1))
+        if name == TIMER:
+            entry.vmsd, entry.opaque = VMSTATE_TIMERS, _Clocks(vm)
+        elif name == GLOBALSTATE:
+            entry.vmsd, entry.opaque = global_state.description(vm), global_state.GlobalState(vm)
+        elif (name, entry.instance_id) in devices:
+            from binascii import a2b_base64
+
+            entry.stock = StockState(a2b_base64(one["data"]), devices[name, entry.instance_id])
+        else:
+            continue
+        if entry.vmsd is not None:
+            entry.version_id = entry.vmsd.version_id
+        (back if name in _LAST_ENTRIES else front).append(entry)
+    return front, back
+
+
+def _ram_entry(sections: list[dict[str, Any]]) -> SaveStateEntry:
+    entry = SaveStateEntry(RAM, 0, RAM_VERSION)
+    # The number that no device section has: QEMU registers the RAM among them.
+    taken = [one.get("section_id") for one in sections]
+    entry.section_id = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    entry.handlers = SaveVMHandlers()
+    return entry
+
+
+def board_record(vm: Machine) -> dict[str, Any] | None:
+    """What a real QEMU sent for this kind of machine, None when the profile does not know."""
+    board = vm.board
+    if board is None or board.family == "none":
+        return None
+    for variant in (board.tree_variant(), f"{board.family}-nodefaults", board.family):
+        record: dict[str, Any] | None = vm.profile.get("vmstate", variant, None)
+        if record is not None:
+            return record
+    return None
+
+
+def add_board_blocks(vm: Machine) -> None:
+    """Blocks that the board has beside the guest's RAM: ROMs and tables, as the profile's `info ramblock` lists them."""
+    board = vm.board
+    if board is None or board.family == "none":
+        return
+    text: str = vm.profile.get("hmp", f"{board.tree_variant()}/info ramblock", "")
+    known = [block.idstr for block in vm.ram_blocks]
+    for line in text.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) < 6 or columns[0] in known or columns[0] == board.default_ram_id:
+            continue
+        vm.ram_blocks.append(RAMBlock(columns[0], int(columns[4], 16)))
+
+
+def globals_of(vm: Machine) -> global_state.GlobalState:
+    """The run state as it travels."""
+    entry = vm.savevm.find(GLOBALSTATE, 0)
+    assert entry is not None
+    state: global_state.GlobalState = entry.opaque
+    return state
+
+
+class SaveVM:
+    """One outgoing migration's walk. Whatever fails is raised as QemuError."""
+
+    __slots__ = ("_described", "_f", "_set_up", "_vm")
+
+    def __init__(self, vm: Machine, f: QEMUFile) -> None:
+        self._vm = vm
+        self._f = f
+        #: live entries whose save_setup was called, the failing one included: those to clean up
+        self._set_up: list[SaveStateEntry] = []
+        self._described: list[dict[str, Any]] = []
+
+    def _machine_type(self) -> str:
+        assert self._vm.board is not None
+        return self._vm.board.name
+
+    # --- header ---------------------------------------------------------------------------------------
+
+    def put_header(self) -> None:
+        section.put_header(self._f)
+        capability = self._vm.savevm.capability
+        listed = [name for name in section.CONFIGURATION_CAPABILITIES if capability(name)]
+        uuid = self._vm.uuid if capability("validate-uuid") else None
+        section.put_configuration(self._f, self._machine_type(), listed, uuid)
+
+    # --- phases ---------------------------------------------------------------------------------------
+
+    async def setup(self) -> None:
+        """START sections, and those descriptions that go early."""
+        self._vm.trace("savevm_state_setup")
+        for entry in list(self._vm.savevm.entries):
+            if entry.vmsd is not None and entry.vmsd.early_setup:
+                self._put_described(entry)
+            if entry.handlers is None or not entry.handlers.is_active():
+                continue
+            self._start_section(section.QEMU_VM_SECTION_START, entry)
+            self._set_up.append(entry)
+            await entry.handlers.save_setup(self._f)
+            section.put_section_footer(self._f, entry.section_id)
+
+    def pending_estimate(self) -> Pending:
+        pending = Pending()
+        for entry, handlers in self._live():
+            one = handlers.state_pending_estimate()
+            self._vm.trace("savevm_state_pending", id=entry.idstr, bytes=one.total)
+            pending.add(one)
+        return pending
+
+    async def pending_exact(self) -> Pending:
+        pending = Pending()
+        for _, handlers in self._live():
+            pending.add(await handlers.state_pending_exact())
+        return pending
+
+    async def iterate(self, rate_exceeded: Any) -> bool:
+        """One PART of each live entry, as long as the ones before have nothing left and the rate allows it.
+
+        True when nobody has anything left for now.
+        """
+        self._vm.trace("savevm_state_iterate")
+        for entry, handlers in self._live():
+            if not handlers.is_active_iterate():
+                continue
+            if rate_exceeded():
+                return False
+            self._start_section(section.QEMU_VM_SECTION_PART, entry)
+            finished = await handlers.save_live_iterate(self._f)
+            section.put_section_footer(self._f, entry.section_id)
+            self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id)
+            if not finished:
+                return False
+        return True
+
+    def put_switchover_start(self) -> None:
+        if self._vm.compat.migration_switchover_start:
+            section.put_command(self._f, section.MIG_CMD_SWITCHOVER_START)
+
+    async def complete_iterable(self) -> None:
+        """END sections: the guest is stopped."""
+        for entry, handlers in self._live():
+            start_ns = self._vm.host.clock.now_ns()
+            self._start_section(section.QEMU_VM_SECTION_END, entry)
+            await handlers.save_live_complete_precopy(self._f)
+            section.put_section_footer(self._f, entry.section_id)
+            self._trace_downtime(entry, "iterable", start_ns)
+        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-iterable-saved")
+        await self._f.flush()
+
+    async def complete_non_iterable(self) -> None:
+        """FULL sections, the end, and the description of it all."""
+        for entry in list(self._vm.savevm.entries):
+            start_ns = self._vm.host.clock.now_ns()
+            self._vm.faults.check("vmstate_save", id=entry.idstr)
+            if entry.handlers is not None:
+                if not entry.handlers.has_save_state:
+                    continue
+                self._start_section(section.QEMU_VM_SECTION_FULL, entry)
+                before = self._f.bytes_transferred
+                await entry.handlers.save_state(self._f)
+                size = self._f.bytes_transferred - before
+                fields = [{"name": "data", "size": size, "type": "buffer"}]
+                self._described.append(
+                    {"name": entry.idstr, "instance_id": entry.instance_id, "size": size, "fields": fields}
+                )
+                section.put_section_footer(self._f, entry.section_id)
+            elif entry.vmsd is None or (not entry.vmsd.early_setup and entry.vmsd.is_needed(entry.opaque)):
+                self._put_described(entry)
+            self._trace_downtime(entry, "non-iterable", start_ns)
+        self._f.put_byte(section.QEMU_VM_EOF)
+        section.put_vmdescription(self._f, self._description())
+        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-non-iterable-saved")
+        await self._f.flush()
+
+    async def cleanup(self) -> None:
+        """Have live entries give back what they took."""
+        entries, self._set_up = self._set_up, []
+        self._vm.trace("savevm_state_cleanup")
+        for entry in entries:
+            assert entry.handlers is not None
+            waits = entry.handlers.save_cleanup()
+            if waits is not None:
+                await waits
+
+    # --- details --------------------------------------------------------------------------------------
+
+    def _live(self) -> list[tuple[SaveStateEntry, SaveVMHandlers]]:
+        return [(e, e.handlers) for e in self._set_up if e.handlers is not None and e.handlers.is_active()]
+
+    def _start_section(self, kind: int, entry: SaveStateEntry) -> None:
+        self._vm.trace("savevm_section_start", id=entry.idstr, section_id=entry.section_id)
+        section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, entry.version_id)
+
+    def _put_described(self, entry: SaveStateEntry) -> None:
+        self._start_section(section.QEMU_VM_SECTION_FULL, entry)
+        if entry.stock is not None:
+            self._f.put_buffer(entry.stock.data)
+            self._described.append(entry.stock.desc)
+        else:
+            described: dict[str, Any] = {"name": entry.idstr, "instance_id": entry.instance_id}
+            vmstate.save_state(self._f, entry.vmsd, entry.opaque)
+            described.update(vmstate.describe(entry.vmsd, entry.opaque))
+            self._described.append(described)
+        section.put_section_footer(self._f, entry.section_id)
+        self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id)
+
+    def _description(self) -> bytes:
+        text: dict[str, Any] = {}
+        if self._vm.compat.migration_vmdesc_configuration:
+            size = len(self._machine_type().encode())
+            text["configuration"] = {
+                "vmsd_name": "configuration",
+                "version": 1,
+                "fields": [
+                    {"name": "len", "type": "uint32", "size": 4},
+                    {"name": "name", "type": "buffer", "size": size},
+                ],
+            }
+        text["page_size"] = TARGET_PAGE_SIZE
+        text["devices"] = self._described
+        return vmdesc.dumps(text)
+
+    def _trace_downtime(self, entry: SaveStateEntry, kind: str, start_ns: int) -> None:
+        downtime_us = (self._vm.host.clock.now_ns() - start_ns) // 1000
+        self._vm.trace(
+            "vmstate_downtime_save", type=kind, idstr=entry.idstr, instance_id=entry.instance_id, downtime=downtime_us
+        )
+
+
+def prepare(vm: Machine) -> None:
+    """Ask every live entry whether it can go along; raises QemuError, the reply to `migrate`."""
+    assemble(vm)
+    for entry in vm.savevm.live_entries():
+        assert entry.handlers is not None
+        entry.handlers.save_prepare(vm)
