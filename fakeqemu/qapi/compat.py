@@ -243,6 +243,21 @@ ROWS: tuple[CompatRow, ...] = (
         "A line on stderr when a machine type of an old release is chosen.",
     ),
     CompatRow(
+        "x2apic_needed_text",
+        "The words for more CPUs than APIC ids; a second line is a hint.",
+        (
+            ((), "current -smp configuration requires kernel irqchip and X2APIC API support."),
+            ((9, 0, 0), "APIC ID 255 requires x2APIC feature in CPU\nTry x2apic=on in -cpu."),
+        ),
+        "The error of `-smp 256` and more. 10.0 aborts instead, which is not imitated.",
+    ),
+    CompatRow(
+        "machine_firmware_word",
+        "How the error about max-fw-size spells firmware the second time.",
+        (((), "firwmare"), ((9, 0, 0), "firmware")),
+        "A typing error of old releases.",
+    ),
+    CompatRow(
         "machine_error_names_type",
         "The error about an unknown machine type repeats its name.",
         (((), False), ((9, 0, 0), True)),

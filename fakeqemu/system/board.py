@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.hostmem import HostMemoryBackend
     from fakeqemu.system.machine import Machine
 
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 DEFAULT_RAM = 128 * MIB
 #: machine name before the version -> board family
 FAMILIES = {"none": "none", "microvm": "microvm", "pc-i440fx": "pc", "pc-q35": "q35"}
@@ -145,14 +145,32 @@ class Board:
 
         self.cpu_type, self.cpu_features = parse_cpu(self.vm, text)
 
+    def warn_if_deprecated(self) -> None:
+        """Print QEMU's warning about an old machine type: once the options of the machine are known to be good."""
+        if self.entry.get("deprecated") and self.vm.compat.machine_deprecation_warned:
+            self.vm.error_report(
+                f"warning: Machine type '{self.name}' is deprecated: "
+                "machines more than 3 years old are subject to deletion after 6 years"
+            )
+
     # --- coming to life -------------------------------------------------------------------------------
 
     def init(self) -> None:
         """Make the guest's memory and CPUs; raises QemuError. After this the machine is there (`phase` "ready" is vl's)."""
         if self.ram_slots > MAX_RAM_SLOTS and self.family in ("pc", "q35"):
             raise QemuError(f"unsupported amount of memory slots: {self.ram_slots}")
+        self._warn_about_low_memory()
         self._init_ram()
         self._init_cpus()
+
+    def _warn_about_low_memory(self) -> None:
+        """max-ram-below-4g may leave most of the memory above 4 GB, in pages that the host cannot make huge."""
+        low = self.object.option("max-ram-below-4g", 0)
+        if low and self.ram_size - low > low and low % GIB:
+            self.vm.error_report(
+                f"warning: There is possibly poor performance as the ram size  (0x{self.ram_size:x}) is more then twice "
+                f"the size of max-ram-below-4g ({low}) and max-ram-below-4g is not a multiple of 1G."
+            )
 
     def resolve_memdev(self) -> None:
         """Find what `memory-backend=` names; raises QemuError. Without -m its size is the machine's memory."""
@@ -188,7 +206,8 @@ class Board:
             # The board has no place for the CPU that -cpu asks for.
             raise QemuError("apic-id property was not initialized properly")
         if self.smp.apic_id(self.smp.maxcpus - 1) > MAX_XAPIC_ID:
-            raise QemuError("APIC ID 255 requires x2APIC feature in CPU", hint="Try x2apic=on in -cpu.")
+            text, _, hint = self.vm.compat.x2apic_needed_text.partition("\n")
+            raise QemuError(text, hint=hint)
         from fakeqemu.system.cpus import create_cpus
 
         self.cpus = create_cpus(self.vm, self)
@@ -231,11 +250,6 @@ def create_board(vm: Machine, name: str | None = None, *, nodefaults: bool = Fal
     `vm.board` and /machine are there afterwards; memory and CPUs come with `Board.init`.
     """
     board = Board(vm, find_machine(vm, name), nodefaults=nodefaults)
-    if board.entry.get("deprecated") and vm.compat.machine_deprecation_warned:
-        vm.error_report(
-            f"warning: Machine type '{board.name}' is deprecated: "
-            "machines more than 3 years old are subject to deletion after 6 years"
-        )
     vm.board = board
     vm.qom.set_machine(board.object)
     return board

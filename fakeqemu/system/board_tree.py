@@ -4,7 +4,8 @@
 The profile's trees are of machines with one CPU and 128 MB, looked at over one monitor. Here
 
 - what is not the board's is left out: the containers of user-made objects, chardevs and devices fill from our model;
-- devices after the CPUs move up by the number of further CPUs, and every path that leads to them follows;
+- further CPUs look like the first; devices behind the CPUs move up by their number, and every path that leads to them
+  follows;
 - sizes and addresses that were the recorded machine's memory become ours.
 
 QEMU: hw/i386/pc.c (pc_memory_init), hw/core/qdev.c (unattached devices are numbered as they come)
@@ -23,6 +24,7 @@ GIB = 1 << 30
 #: containers that the model fills, by path
 _OURS = ("/objects", "/chardevs", "/machine/peripheral", "/machine/peripheral-anon")
 _UNATTACHED = "/machine/unattached/device["
+_FIRST_CPU = "/machine/unattached/device[0]"
 _CONTAINER: dict[str, list[Any]] = {"type": ["string", "container"]}
 
 #: memory below 4 GB of a board, when there is more than fits below the PCI hole -> what fits
@@ -36,25 +38,53 @@ def below_4g(board: Board) -> int:
     return board.ram_size if limit is None or board.ram_size < limit else _LOWMEM[board.family]
 
 
+def cpu_device_number(index: int) -> int:
+    """The number of CPU `index` among the unattached devices: the first CPU's APIC makes a device behind it."""
+    return index if index == 0 else index + 1
+
+
 def adapt(board: Board, record: Record) -> Record:
     """The recorded tree as it is on this board; the record itself is left alone."""
     low = below_4g(board)
+    high = board.ram_size - low
+    hole64 = -(-(4 * GIB + high) // GIB) * GIB
     sizes = {
         "/machine/unattached/ram-below-4g[0]": {"size": low},
-        "/machine/i440fx": {"below-4g-mem-size": low, "pci-hole-start": low},
-        "/machine/q35": {"below-4g-mem-size": low, "pci-hole-start": low},
+        "/machine/i440fx": {
+            "below-4g-mem-size": low, "above-4g-mem-size": high, "pci-hole-start": low, **_hole64(hole64, 2 * GIB)
+        },
+        "/machine/q35": {
+            "below-4g-mem-size": low, "above-4g-mem-size": high, "pci-hole-start": low, **_hole64(hole64, 32 * GIB)
+        },
         "/machine/q35/mch/tseg-blackhole[0]": {"addr": low},
         "/machine/q35/mch/tseg-window[0]": {"addr": low},
-    }
-    return _Adapter(len(board.cpus) - 1 if board.cpus else 0, sizes).object("", record)
+    }  # fmt: skip
+    adapted = _Adapter({cpu.index: board.smp.apic_id(cpu.index) for cpu in board.cpus}, sizes).object("", record)
+    if high and board.family != "none":
+        region: dict[str, list[Any]] = {
+            "type": ["string", "memory-region"],
+            "container": ["link<memory-region>", "/machine/unattached/system[0]"],
+            "addr": ["uint64", 4 * GIB],
+            "size": ["uint64", high],
+            "priority": ["uint32", 0],
+        }
+        adapted["machine"][1]["unattached"][1]["ram-above-4g[0]"] = ["child<memory-region>", region]
+    return adapted
+
+
+def _hole64(start: int, size: int) -> dict[str, int]:
+    """The 64-bit PCI hole behind the memory: only where the recorded machine's moved with it."""
+    return {"pci-hole64-start": start, "pci-hole64-end": start + size}
 
 
 class _Adapter:
-    __slots__ = ("_further_cpus", "_values")
+    __slots__ = ("_apic_ids", "_cpu", "_further_cpus", "_values")
 
-    def __init__(self, further_cpus: int, values: dict[str, dict[str, Any]]) -> None:
-        self._further_cpus = further_cpus
+    def __init__(self, apic_ids: dict[int, int], values: dict[str, dict[str, Any]]) -> None:
+        self._apic_ids = apic_ids
+        self._further_cpus = [index for index in apic_ids if index]
         self._values = values
+        self._cpu = 0  # the CPU whose copy is being made
 
     def object(self, path: str, record: Record) -> Record:
         if path in _OURS:
@@ -66,6 +96,8 @@ class _Adapter:
             if kind.startswith("child<"):
                 below = f"{path}/{name}"
                 result[self._name(path, name)] = [kind, self.object(below, entry[1])]
+                if below == _FIRST_CPU:
+                    self._copy_cpu(result, below, entry)
             elif ours is not None and name in ours:
                 result[name] = [kind, ours[name]]
             elif self._further_cpus and len(entry) > 1 and isinstance(entry[1], str):
@@ -74,16 +106,32 @@ class _Adapter:
                 result[name] = entry
         return result
 
+    def _copy_cpu(self, result: Record, path: str, entry: list[Any]) -> None:
+        """Further CPUs look like the first."""
+        before = self._values
+        for index in self._further_cpus:
+            self._cpu = index
+            # The region of the local APIC is mapped once: the first CPU's.
+            self._values = {
+                f"{_FIRST_CPU}/lapic": {"id": self._apic_ids[index]},
+                f"{_FIRST_CPU}/lapic/apic-msi[0]": {"container": "", "addr": 0, "priority": 0},
+            }
+            result[f"device[{cpu_device_number(index)}]"] = [entry[0], self.object(path, entry[1])]
+        self._cpu, self._values = 0, before
+
     def _name(self, path: str, name: str) -> str:
         if not self._further_cpus or path != "/machine/unattached" or not name.startswith("device["):
             return name
         return self._path(f"{path}/{name}")[len(path) + 1 :]
 
     def _path(self, path: str) -> str:
-        """A path with the number of an unattached device moved up, but for the first CPU's."""
+        """A path on this machine: of a CPU, of what stands behind the CPUs, or as it was."""
         if not path.startswith(_UNATTACHED):
             return path
-        number, bracket, rest = path[len(_UNATTACHED) :].partition("]")
-        if number == "0" or not number.isdigit():
-            return path
-        return f"{_UNATTACHED}{int(number) + self._further_cpus}{bracket}{rest}"
+        text, bracket, rest = path[len(_UNATTACHED) :].partition("]")
+        number = int(text)
+        if number == 0:
+            number = cpu_device_number(self._cpu)
+        elif number > 1:
+            number += len(self._further_cpus)
+        return f"{_UNATTACHED}{number}{bracket}{rest}"

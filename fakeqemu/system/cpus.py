@@ -11,6 +11,7 @@ from __future__ import annotations
 from fakeqemu.error import QemuError
 from fakeqemu.qom.object import Object
 from fakeqemu.qom.properties import check_typed, parse_text
+from fakeqemu.system.board_tree import cpu_device_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 CPU_SUFFIX = "-x86_64-cpu"
 #: models that need hardware virtualization
 _HARDWARE_MODELS = ("host",)
+#: properties whose recorded values hold for every model, though they have no default
+_OF_ANY_MODEL = ("hotpluggable", "hotplugged", "hv-vendor-id", "lbr-fmt", "lbr_fmt", "memory", "parent_bus", "realized")
 #: the model whose values the profile's trees show
 RECORDED_MODEL = "qemu64" + CPU_SUFFIX
 
@@ -50,19 +53,30 @@ class X86CPU(Object):
         self._values["apic-id"] = board.smp.apic_id(index)
         for name in ("die-id", "module-id"):
             self._values.setdefault(name, 0)
+        if board.smp.cores * board.smp.threads > 1:
+            self._values.update(dict.fromkeys(("ht", "cmp-legacy", "cmp_legacy"), True))
         self._values["realized"] = True
         self._values.update(self.features)
         self.thread = self.vm.host.thread(f"CPU {index}/TCG")
 
+    def read(self, prop: Property) -> Any:
+        if prop.name == "crash-information":
+            raise QemuError("No crash occurred")
+        if prop.name == "unavailable-features":
+            return []
+        return super().read(prop)
+
     def attach_record(self, record: Record) -> None:
-        if self.type_name == RECORDED_MODEL:
-            super().attach_record(record)
-        else:
-            # Of another model only what hangs below is the same.
-            below = {name: entry for name, entry in record.items() if entry[0].startswith("child<")}
+        if self.type_name != RECORDED_MODEL:
+            # What another model has in common: settings, which have defaults, but not features, model numbers and names.
+            settings = {known["name"] for known in self._type_properties() if "default-value" in known}
+            record = {
+                name: entry if name in settings or name in _OF_ANY_MODEL or entry[0].startswith("child<") else entry[:1]
+                for name, entry in record.items()
+            }
             for known in self._type_properties():
-                below.setdefault(known["name"], [known["type"]])
-            super().attach_record(below)
+                record.setdefault(known["name"], [known["type"]])
+        super().attach_record(record)
 
     def unparented(self) -> None:
         if self.thread is not None:
@@ -81,6 +95,8 @@ class X86CPU(Object):
 
 def parse_cpu(vm: Machine, text: str) -> tuple[str, list[tuple[str, str | bool]]]:
     """The QOM type and the features of `-cpu TEXT`; raises QemuError for an unknown model."""
+    if not text:
+        raise QemuError("-cpu option cannot be empty")
     model, *features = text.split(",")
     type_name = model + CPU_SUFFIX
     if not vm.profile.is_type(type_name) or vm.profile.is_abstract(type_name):
@@ -135,7 +151,7 @@ def create_cpus(vm: Machine, board: Board) -> list[X86CPU]:
     for index in range(board.smp.cpus):
         cpu = X86CPU(vm, board.cpu_type)
         cpu.features = values
-        vm.qom.unattached.add_child(f"device[{index}]", cpu)
+        vm.qom.unattached.add_child(f"device[{cpu_device_number(index)}]", cpu)
         cpu.plug(index, board)
         cpus.append(cpu)
     return cpus

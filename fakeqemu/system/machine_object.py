@@ -165,7 +165,8 @@ class MachineObject(Object):
     def check_max_fw_size(self, value: int) -> int:
         if value > MAX_FIRMWARE:
             raise QemuError(
-                f"User specified max allowed firmware size {value} is greater than 16MiB. If combined firmware size "
+                f"User specified max allowed firmware size {value} is greater than 16MiB. "
+                f"If combined {self.vm.compat.machine_firmware_word} size "
                 "exceeds 16MiB the system may not boot, or experience intermittentstability issues."
             )
         return value

@@ -61,6 +61,7 @@ class Start:
         self._create_chardevs()
         machine_opts.apply(self.line, self.vm)
         accel.configure(self.line, self.vm)
+        self._board.warn_if_deprecated()
         self._create_objects(early=False)
         self._create_frontends()
         self._init_migration()
