@@ -200,7 +200,7 @@ def _from_string(device: DeviceState, name: str, kind: str, text: str) -> Any:
             raise refused(device, name, text)
         return text
     if kind == "uuid":
-        if text != "auto" and not _is_uuid(text):
+        if text != "auto" and not is_uuid(text):
             raise refused(device, name, text)
         return text
     if kind in _BACKENDS:
@@ -263,7 +263,8 @@ def parse_host_address(text: str) -> tuple[int, int, int, int] | None:
     return domain, bus, slot, fn
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID as QEMU reads one."""
     groups = text.split("-")
     return [len(group) for group in groups] == [8, 4, 4, 4, 12] and all(
         c in "0123456789abcdefABCDEF" for group in groups for c in group

@@ -10,7 +10,7 @@ QEMU: hw/vfio/pci.c
 from __future__ import annotations
 
 from fakeqemu.error import NotEmulated, QemuError, StreamError
-from fakeqemu.hw.core.properties import parse_host_address
+from fakeqemu.hw.core.properties import is_uuid, parse_host_address, refused
 from fakeqemu.hw.pci.config_space import BAR, PCI_CLASS_PROG, ConfigSpace
 from fakeqemu.hw.pci.device import PCIDevice
 from fakeqemu.hw.vfio.device import VFIODevice
@@ -46,15 +46,25 @@ class VFIOPCIDevice(PCIDevice):
     # --- properties -----------------------------------------------------------------------------------
 
     def _store(self, prop: Property, value: Any) -> None:
-        if prop.name == "x-nv-gpudirect-clique" and not 0 <= value <= 15:
+        if prop.name == "x-nv-gpudirect-clique" and not 0 <= int(value) <= 15:
             raise QemuError(f"Property {prop.name}: valid range 0-15")
+        if prop.name == "host" and parse_host_address(value) is None:
+            raise refused(self, prop.name, value)
+        if prop.name == "vf-token" and value != "auto" and not is_uuid(value):
+            raise refused(self, prop.name, value)
         if prop.name == "fd":
-            try:
-                self.vm.fds.from_param(value)
-            except QemuError as err:
-                what = "object" if self.vm.compat.vfio_fd_error_object else "remote object"
-                raise err.prefixed(f"Could not parse {what} fd {value}:") from None
+            self._check_fd(value)
         super()._store(prop, value)
+
+    def _check_fd(self, text: str) -> None:
+        """A name is one of the monitor's descriptors; on the command line there is no monitor."""
+        try:
+            if self.vm.dispatcher.current is None and not text.isdigit():
+                raise QemuError(f"Invalid file descriptor number '{text}'")
+            self.vm.fds.from_param(text)
+        except QemuError as err:
+            what = "object" if self.vm.compat.vfio_fd_error_object else "remote object"
+            raise err.prefixed(f"Could not parse {what} fd {text}:") from None
 
     def _is_set(self, name: str) -> bool:
         return self._set_value(name, None) not in (None, "")
