@@ -68,6 +68,7 @@ class MonitorQMP:
         "_write",
         "connected_now",
         "name",
+        "named_fds",
         "negotiated",
         "oob_available",
         "oob_enabled",
@@ -108,6 +109,8 @@ class MonitorQMP:
         self._parsing = False
         self._stream = JSONStream(vm.compat.json_errors_at_once)
         self._fds: list[int] = []
+        #: descriptors by the name that getfd gave them; they outlive a client
+        self.named_fds: dict[str, int] = {}
         self._out: list[bytes] = []
         vm.dispatcher.add_monitor(self)
 

@@ -63,21 +63,36 @@ class FdStore:
         if name[:1].isdigit():
             close(fd)
             raise QemuError("Parameter 'fdname' expects a name not starting with a digit")
-        if name in self._named:
-            close(self._named[name])
-        self._named[name] = fd
+        named = self._names_of_client(name)
+        if name in named:
+            close(named[name])
+        named[name] = fd
 
     def close_named(self, name: str) -> None:
         """Close and forget a named descriptor; raises QemuError if there is none."""
-        if name not in self._named:
+        named = self._names_of_client(name)
+        if name not in named:
             raise QemuError(f"File descriptor named '{name}' not found")
-        close(self._named.pop(name))
+        close(named.pop(name))
 
     def take_named(self, name: str) -> int:
         """The descriptor of that name, which is the caller's from now on; raises QemuError if there is none."""
-        if name not in self._named:
+        named = self._names_of_client(name)
+        if name not in named:
             raise QemuError(f"File descriptor named '{name}' has not been found")
-        return self._named.pop(name)
+        return named.pop(name)
+
+    def _names_of_client(self, name: str) -> dict[str, int]:
+        """Each monitor has names of its own: those of the one whose command runs.
+
+        For what runs after its command, the first monitor that has the name.
+        """
+        if not self._vm.has_part("dispatcher"):
+            return self._named
+        dispatcher = self._vm.dispatcher
+        if dispatcher.current is not None:
+            return dispatcher.current.named_fds
+        return next((monitor.named_fds for monitor in dispatcher.monitors if name in monitor.named_fds), self._named)
 
     def from_param(self, text: str) -> int:
         """What `fd=TEXT` means: a descriptor by name, or, if the text is a number, that of our own. Raises QemuError."""
