@@ -134,7 +134,18 @@ class _Table:
 class VersionProfile:
     """What one QEMU accepts and ships. Shared between machines: whatever it hands out is not to be changed."""
 
-    __slots__ = ("_cache", "_dir_fd", "_tables", "base", "compat", "manifest", "name", "package", "version", "version_line")
+    __slots__ = (
+        "_cache",
+        "_dir_fd",
+        "_tables",
+        "base",
+        "compat",
+        "manifest",
+        "name",
+        "package",
+        "version",
+        "version_line",
+    )
 
     def __init__(self, folder: str) -> None:
         """Open the profile in `folder`; raises ProfileError when there is none that we can read."""
@@ -326,8 +337,10 @@ def known_profiles() -> list[str]:
     except OSError:
         return []
     found = [name for name in names if os.path.isfile(os.path.join(folder, name, "manifest.json"))]
-    return sorted(found, key=lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
-                                           for part in name.split(".")])
+    return sorted(
+        found,
+        key=lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")],
+    )
 
 
 def _read(dir_fd: int, name: str) -> bytes | None:

@@ -20,8 +20,9 @@ from fakeqemu.record.capture_vm import ACCEL, PROGRAM, CaptureVm, Emulator
 NONE = ["-machine", "none", "-nodefaults", *ACCEL]
 
 
-def capture(command: list[str], out: str | None, name: str | None, steps: list[str] | None,
-            tell: Callable[[str], object] = str) -> str:
+def capture(
+    command: list[str], out: str | None, name: str | None, steps: list[str] | None, tell: Callable[[str], object] = str
+) -> str:
     """Make or renew the profile of the emulator that `command` starts; returns its folder.
 
     `out` is the folder in which the profile's own stands; `steps` a choice of STEPS; `tell` hears of each step.
@@ -37,13 +38,15 @@ def capture(command: list[str], out: str | None, name: str | None, steps: list[s
             writer = ProfileWriter.reopen(folder)
         else:
             writer = ProfileWriter(folder, {"name": name})
-        writer.manifest.update({
-            "version": version,
-            "package": facts["package"],
-            "version-line": emulator.run(["-version"])["stdout"].splitlines()[0],
-            "emulator": PROGRAM,
-            "captured": datetime.date.today().isoformat(),
-        })
+        writer.manifest.update(
+            {
+                "version": version,
+                "package": facts["package"],
+                "version-line": emulator.run(["-version"])["stdout"].splitlines()[0],
+                "emulator": PROGRAM,
+                "captured": datetime.date.today().isoformat(),
+            }
+        )
         writer.manifest.setdefault("command-lines", {})
         for step in steps or list(STEPS):
             tell(f"{name}: {step}")
@@ -59,7 +62,9 @@ def _written(writer: ProfileWriter) -> VersionProfile:
 
 
 def _note(writer: ProfileWriter, key: str, args: list[str]) -> None:
-    writer.manifest["command-lines"][key] = " ".join([*args, "-display", "none", "-qmp", "unix:PATH,server=on,wait=off"])
+    writer.manifest["command-lines"][key] = " ".join(
+        [*args, "-display", "none", "-qmp", "unix:PATH,server=on,wait=off"]
+    )
 
 
 def _interface(emulator: Emulator, writer: ProfileWriter) -> None:
@@ -84,8 +89,10 @@ def _types(emulator: Emulator, writer: ProfileWriter) -> None:
     with CaptureVm(emulator, NONE) as vm, CaptureVm(emulator, bare) as q35:
         types = capture_qom.capture_types(vm)
         writer.table("types", types)
-        for table, command in (("qom-properties", "qom-list-properties"),
-                               ("device-properties", "device-list-properties")):
+        for table, command in (
+            ("qom-properties", "qom-list-properties"),
+            ("device-properties", "device-list-properties"),
+        ):
             plain = capture_qom.capture_properties(vm, command, list(types))
             writer.table(table, plain)
             real = capture_qom.capture_properties(q35, command, list(types))
@@ -112,11 +119,12 @@ def _variants(emulator: Emulator, writer: ProfileWriter) -> None:
     for variant, args in capture_queries.VARIANTS.items():
         _note(writer, variant, args)
         with CaptureVm(emulator, args) as vm:
+            # First: some later questions make the emulator load modules, and then it lists more back ends.
+            queries.update(capture_queries.capture_queries(vm, variant, known, first=not queries))
             trees[variant] = emulator.scrub(capture_qom.capture_tree(vm))
             hmp.update(capture_queries.capture_hmp(vm, variant))
             if variant == "q35":
                 hmp.update(capture_queries.capture_hmp_help(vm))
-            queries.update(capture_queries.capture_queries(vm, variant, known, first=not queries))
     writer.table("queries", queries)
     writer.table("qom-tree", trees, compress=True)
     writer.table("hmp", hmp)

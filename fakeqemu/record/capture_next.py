@@ -36,19 +36,37 @@ def write_next(schemas: str) -> str:
     """Write the overlay beside its base in the folder `schemas`; returns its folder."""
     base = VersionProfile(os.path.join(schemas, BASE))
     folder = os.path.join(schemas, NAME)
-    writer = ProfileWriter(folder, {
-        "name": NAME, "base": BASE, "version": VERSION, "package": "", "version-line": VERSION_LINE,
-        "emulator": "none: an overlay, made by record/capture_next.py", "captured": base.manifest["captured"],
-        "compat": COMPAT,
-    })
+    writer = ProfileWriter(
+        folder,
+        {
+            "name": NAME,
+            "base": BASE,
+            "version": VERSION,
+            "package": "",
+            "version-line": VERSION_LINE,
+            "emulator": "none: an overlay, made by record/capture_next.py",
+            "captured": base.manifest["captured"],
+            "compat": COMPAT,
+        },
+    )
     for table in ("qom-properties", "device-properties"):
         writer.table(table, {name: _with_property(base.get(table, name)) for name in VFIO_TYPES}, compress=False)
-    writer.table("help", {**{f"-device {name},help": _with_help(base.get("help", f"-device {name},help"))
-                             for name in VFIO_TYPES}, "-version": _version_help(base)}, compress=False)
-    writer.table("queries", {key: {"package": "", "qemu": VERSION} for key in base.keys("queries")
-                             if key.endswith("/query-version")}, compress=False)
-    writer.table("hmp", {key: f"{DOTTED}\r\n" for key in base.keys("hmp") if key.endswith("/info version")},
-                 compress=False)
+    writer.table(
+        "help",
+        {
+            **{f"-device {name},help": _with_help(base.get("help", f"-device {name},help")) for name in VFIO_TYPES},
+            "-version": _version_help(base),
+        },
+        compress=False,
+    )
+    writer.table(
+        "queries",
+        {key: {"package": "", "qemu": VERSION} for key in base.keys("queries") if key.endswith("/query-version")},
+        compress=False,
+    )
+    writer.table(
+        "hmp", {key: f"{DOTTED}\r\n" for key in base.keys("hmp") if key.endswith("/info version")}, compress=False
+    )
     return folder
 
 

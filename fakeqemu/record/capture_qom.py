@@ -11,9 +11,23 @@ from typing import Any
 from fakeqemu.record.capture_vm import CaptureVm, Died
 
 # Types of properties whose value is read into the tree. Others are structs, or cost or change something when read.
-VALUE_TYPES = ("bool", "int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "str",
-               "string", "size")
+VALUE_TYPES = (
+    "bool",
+    "int",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "str",
+    "string",
+    "size",
+)
 MAX_DEPTH = 24
+WINDOW = 8
 
 
 def capture_types(vm: CaptureVm) -> dict[str, Any]:
@@ -41,18 +55,35 @@ def capture_types(vm: CaptureVm) -> dict[str, Any]:
 
 
 def capture_properties(vm: CaptureVm, command: str, types: list[str]) -> dict[str, Any]:
-    """Type -> what qom-list-properties or device-list-properties says, an error included."""
+    """Type -> what qom-list-properties or device-list-properties says, an error included.
+
+    Some releases die of making an object of some types: then there is `crash` beside an error of ours.
+    """
     result: dict[str, Any] = {}
+    load_modules(vm)
     while len(result) < len(types):
-        rest = types[len(result):]
+        rest = types[len(result) :]
         try:
-            for name, answer in zip(rest, vm.pipelined((command, {"typename": x}) for x in rest), strict=True):
+            for name, answer in zip(
+                rest, vm.pipelined(((command, {"typename": x}) for x in rest), WINDOW), strict=True
+            ):
                 result[name] = answer
-        except Died as err:
-            # The first without an answer is the one that killed it.
-            result[types[len(result)]] = {"error": {"class": "x-crashed", "desc": str(err)}}
+        except Died:
             vm.restart()
+            load_modules(vm)
+            # Answers under way died with it: only one question at a time tells which type it was.
+            for name in types[len(result) : len(result) + WINDOW]:
+                result[name] = vm(command, typename=name)
+                if isinstance(result[name], dict) and result[name]["error"]["class"] == "x-crashed":
+                    desc = f"QEMU dies when it is asked for the properties of '{name}'"
+                    result[name] = {"error": {"class": "GenericError", "desc": desc}, "crash": True}
+                    load_modules(vm)
     return result
+
+
+def load_modules(vm: CaptureVm) -> None:
+    """Have the emulator load what it has as modules: until then it does not know their types."""
+    vm("qom-list-types")
 
 
 def differing(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
@@ -67,8 +98,9 @@ def capture_tree(vm: CaptureVm, path: str = "/", depth: int = 0) -> dict[str, An
         return {"!": listed["error"]["desc"]}
     out: dict[str, Any] = {}
     readable = [x["name"] for x in listed if x["type"] in VALUE_TYPES or x["type"].startswith("link<")]
-    values = dict(zip(readable, vm.pipelined(("qom-get", {"path": path, "property": x}) for x in readable),
-                      strict=True))
+    values = dict(
+        zip(readable, vm.pipelined(("qom-get", {"path": path, "property": x}) for x in readable), strict=True)
+    )
     for prop in listed:
         name, kind = prop["name"], prop["type"]
         if kind.startswith("child<") and depth < MAX_DEPTH:

@@ -22,8 +22,7 @@ VARIANTS: dict[str, list[str]] = {
 # Big, the same everywhere, and tables of their own.
 ELSEWHERE = ("query-commands", "query-qmp-schema")
 # The same on every machine: asked once.
-ONCE = ("query-command-line-options", "query-machines", "query-events", "query-target",
-        "query-display-options", "query-audiodevs", "query-chardev-backends", "query-tpm-models", "query-tpm-types")
+ONCE = ("query-command-line-options", "query-machines", "query-events", "query-target")
 # Queries that are no questions of a client or need something set up first; an answer would be of no use.
 NOT_ASKED = ("query-cpu-model-comparison", "query-cpu-model-baseline", "query-cpu-model-expansion")
 
@@ -34,15 +33,61 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "query-vm-generation-id": {},
 }
 
-HMP_LINES = ["help", "info", "info qtree", "info qom-tree", "info pci", "info version", "info status", "info cpus",
-             "info chardev", "info network", "info block", "info mice", "info memory_size_summary", "info numa",
-             "info hotpluggable-cpus", "info qdm", "info mtree", "info mtree -f", "info migrate",
-             "info migrate_capabilities", "info migrate_parameters", "info name", "info uuid", "info usb",
-             "info usbhost", "info iothreads", "info irq", "info pic", "info roms", "info balloon", "info kvm",
-             "info accelerators", "info snapshots", "info vnc", "info spice", "info tpm", "info memdev",
-             "info memory-devices", "info ramblock", "info rocker", "info replay", "info jit", "info dump",
-             "info vm-generation-id", "info sgx", "info sev", "info virtio", "info block-jobs", "info blockstats",
-             "info cryptodev", "info vcpu_dirty_limit", "info dirty_rate", "info firmware-log"]
+HMP_LINES = [
+    "help",
+    "info",
+    "info qtree",
+    "info qom-tree",
+    "info pci",
+    "info version",
+    "info status",
+    "info cpus",
+    "info chardev",
+    "info network",
+    "info block",
+    "info mice",
+    "info memory_size_summary",
+    "info numa",
+    "info hotpluggable-cpus",
+    "info qdm",
+    "info mtree",
+    "info mtree -f",
+    "info migrate",
+    "info migrate_capabilities",
+    "info migrate_parameters",
+    "info name",
+    "info uuid",
+    "info usb",
+    "info usbhost",
+    "info iothreads",
+    "info irq",
+    "info pic",
+    "info roms",
+    "info balloon",
+    "info kvm",
+    "info accelerators",
+    "info snapshots",
+    "info vnc",
+    "info spice",
+    "info tpm",
+    "info memdev",
+    "info memory-devices",
+    "info ramblock",
+    "info rocker",
+    "info replay",
+    "info jit",
+    "info dump",
+    "info vm-generation-id",
+    "info sgx",
+    "info sev",
+    "info virtio",
+    "info block-jobs",
+    "info blockstats",
+    "info cryptodev",
+    "info vcpu_dirty_limit",
+    "info dirty_rate",
+    "info firmware-log",
+]
 
 
 def capture_queries(vm: CaptureVm, variant: str, known: list[str], *, first: bool) -> dict[str, Any]:
@@ -71,6 +116,6 @@ def capture_hmp_help(vm: CaptureVm) -> dict[str, str]:
         for line in text.splitlines():
             match = re.match(r"(?:info )?([\w|-]+)", line)
             if match:
-                for name in match.group(1).split("|"):
+                for name in filter(None, match.group(1).split("|")):
                     result[f"help/{prefix}{name}"] = vm.hmp(f"help {prefix}{name}")
     return result

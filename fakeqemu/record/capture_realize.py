@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What becomes of each device type when it is made with no property but an id.
 
-Asked on pc and q35 without default devices, and on a q35 that has controllers of all kinds (`rich`); once on the
-command line (cold) and once by device_add on a machine that stands (hot). A refusal is kept with its text; a device
+Asked on pc, q35 and microvm without default devices, and on a q35 that has controllers of all kinds (`rich`); once
+on the command line (cold) and once by device_add on a machine that stands (hot). A refusal is kept with its text; a device
 that came about with its QOM subtree, its place on the PCI bus, its stanza of `info qtree` and the buses that it
 brings. A QEMU that dies or hangs is an outcome too.
 
@@ -25,13 +25,22 @@ DEVICE_ID = "dev0"
 PATH = f"/machine/peripheral/{DEVICE_ID}"
 LIMIT_S = 10.0
 WORKERS = 2
-MACHINES = {name: ["-machine", name, "-S", *ACCEL, "-nodefaults", "-m", "16"] for name in ("pc", "q35")}
+MACHINES = {name: ["-machine", name, "-S", *ACCEL, "-nodefaults", "-m", "16"] for name in ("pc", "q35", "microvm")}
+PLAIN = ("pc", "q35")
 
 # A q35 that has a bus of each kind, for the types that find none otherwise; a port takes what is hot-plugged.
 RICH = "rich"
 PORT = "port0"
-CONTROLLERS = [f"pcie-root-port,id={PORT}", "qemu-xhci", "virtio-scsi-pci", "virtio-serial-pci", "intel-hda", "usb-ccid",
-               "sdhci-pci", "nvme,serial=1"]
+CONTROLLERS = [
+    f"pcie-root-port,id={PORT}",
+    "qemu-xhci",
+    "virtio-scsi-pci",
+    "virtio-serial-pci",
+    "intel-hda",
+    "usb-ccid",
+    "sdhci-pci",
+    "nvme,serial=1",
+]
 
 
 def devices(described: Iterable[str]) -> list[str]:
@@ -64,8 +73,9 @@ def capture_realize(emulator: Emulator, types: dict[str, Any]) -> dict[str, Any]
             jobs.append((_cold, "cold", machine, names[start : start + half]))
             jobs.append((_hot, "hot", machine, names[start : start + half]))
     with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [(pool.submit(run, emulator, machine, part, facts), kind, machine)
-                   for run, kind, machine, part in jobs]
+        futures = [
+            (pool.submit(run, emulator, machine, part, facts), kind, machine) for run, kind, machine, part in jobs
+        ]
         for future, kind, machine in futures:
             for name, outcome in future.result().items():
                 result[name][machine][kind] = outcome
@@ -138,8 +148,11 @@ def _made(vm: CaptureVm, facts: _Facts) -> Outcome:
         if entry.get("qdev_id") == DEVICE_ID:
             outcome["pci"] = entry
     outcome["qtree"] = _stanza(vm.hmp("info qtree"))
-    outcome["buses"] = [{"name": name, "type": value[0][6:-1]} for name, value in tree.items()
-                        if value[0].startswith("child<") and value[0][6:-1] in facts.buses]
+    outcome["buses"] = [
+        {"name": name, "type": value[0][6:-1]}
+        for name, value in tree.items()
+        if value[0].startswith("child<") and value[0][6:-1] in facts.buses
+    ]
     outcome["events"] = [{"event": event["event"], "data": event.get("data")} for event in vm.events]
     words = vm.last_words()
     if words:

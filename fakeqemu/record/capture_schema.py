@@ -64,6 +64,7 @@ def capture_preconfig(emulator: Emulator, commands: list[str]) -> dict[str, bool
 
 def _in_branch(wrap: Wrap, outer: dict[str, Any], tag: dict[str, Any]) -> Wrap:
     """How a value of a union's branch is wrapped: with the common members and the tag that chooses the branch."""
+
     def wrapped(value: Any) -> Any:
         return wrap({**outer, **value, **tag})
 
@@ -93,7 +94,8 @@ class HiddenFacts:
         meta = entity["meta-type"]
         if meta == "builtin":
             return {"int": 1, "number": 1, "string": "x", "boolean": True, "null": None, "value": 1}[
-                entity["json-type"]]
+                entity["json-type"]
+            ]
         if meta == "enum":
             return entity["members"][0]["name"] if "members" in entity else entity["values"][0]
         if meta == "array":

@@ -64,8 +64,14 @@ class Emulator:
 
     def run(self, args: list[str], limit_s: float = 20.0) -> dict[str, Any]:
         """Run to the end: stdout, stderr and status, scrubbed; status None when it had to be killed."""
-        process = subprocess.Popen(self.command + args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, cwd=self.folder, env=self.environment)
+        process = subprocess.Popen(
+            self.command + args,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=self.environment,
+        )
         status: int | None
         try:
             out, err = process.communicate(timeout=limit_s)
@@ -74,8 +80,11 @@ class Emulator:
             process.kill()
             out, err = process.communicate()
             status = None
-        return {"stdout": self.scrub_text(out.decode(errors="replace")),
-                "stderr": self.scrub_text(err.decode(errors="replace")), "status": status}
+        return {
+            "stdout": self.scrub_text(out.decode(errors="replace")),
+            "stderr": self.scrub_text(err.decode(errors="replace")),
+            "status": status,
+        }
 
     def scrub_text(self, text: str) -> str:
         """Take out what is of this run or this host."""
@@ -94,8 +103,15 @@ class Emulator:
     def _data_folders(self) -> list[str]:
         """Where a QEMU that is not installed in the usual place finds its firmware: longest first."""
         if self._folders is None:
-            process = subprocess.run([*self.command, "-L", "help"], stdin=subprocess.DEVNULL, capture_output=True,
-                                     cwd=self.folder, env=self.environment, timeout=20, check=False)
+            process = subprocess.run(
+                [*self.command, "-L", "help"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                cwd=self.folder,
+                env=self.environment,
+                timeout=20,
+                check=False,
+            )
             lines = [line.rstrip("/") for line in process.stdout.decode().splitlines() if line.startswith("/")]
             self._folders = sorted((x for x in lines if not x.startswith("/usr/share")), key=len, reverse=True)
         return self._folders
@@ -109,8 +125,13 @@ class Emulator:
 class CaptureVm:
     """One process of the emulator and one QMP connection to it; started again after it died."""
 
-    def __init__(self, emulator: Emulator, args: list[str], answer_limit_s: float = ANSWER_LIMIT_S,
-                 start_limit_s: float = START_LIMIT_S) -> None:
+    def __init__(
+        self,
+        emulator: Emulator,
+        args: list[str],
+        answer_limit_s: float = ANSWER_LIMIT_S,
+        start_limit_s: float = START_LIMIT_S,
+    ) -> None:
         self.emulator = emulator
         self.args = args
         self.answer_limit_s = answer_limit_s
@@ -241,8 +262,13 @@ class CaptureVm:
         with open(self.stderr_path, "wb") as err:
             self.process = subprocess.Popen(
                 [*self.emulator.command, *self.args, "-display", "none", "-qmp", f"unix:{path},server=on,wait=off"],
-                stdin=subprocess.DEVNULL, stdout=err, stderr=err, cwd=self.emulator.folder,
-                env=self.emulator.environment, start_new_session=True)
+                stdin=subprocess.DEVNULL,
+                stdout=err,
+                stderr=err,
+                cwd=self.emulator.folder,
+                env=self.emulator.environment,
+                start_new_session=True,
+            )
         end = time.monotonic() + self.start_limit_s
         while True:
             self._socket = socket.socket(socket.AF_UNIX)

@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from fakeqemu.record.capture_queries import VARIANTS
-from fakeqemu.record.capture_realize import CONTROLLERS, DEVICE_ID, MACHINES, RICH, devices
+from fakeqemu.record.capture_realize import CONTROLLERS, DEVICE_ID, MACHINES, PLAIN, RICH, devices
 from fakeqemu.record.capture_vm import CaptureVm, Died, Emulator
 
 SECTION_FULL = 4
@@ -42,18 +42,21 @@ def capture_vmstate(emulator: Emulator) -> dict[str, Any]:
 def capture_device_vmstate(emulator: Emulator, realize: dict[str, Any]) -> dict[str, Any]:
     """Device type -> machine -> the sections that the device, made cold with no property, adds to the machine's.
 
-    Of the machine with all controllers only those types that no plain machine took.
+    Of the other machines only those types that neither pc nor q35 took.
     """
     result: dict[str, Any] = {}
     for machine in MACHINES:
         # QEMU 11.1.2 dies of saving an NVMe controller without a drive.
-        args = [*MACHINES["q35"], *devices(x for x in CONTROLLERS if not x.startswith("nvme"))] if (
-            machine == RICH) else MACHINES[machine]
+        args = (
+            [*MACHINES["q35"], *devices(x for x in CONTROLLERS if not x.startswith("nvme"))]
+            if (machine == RICH)
+            else MACHINES[machine]
+        )
         with CaptureVm(emulator, args) as vm:
             plain = {(section["name"], section["instance"]) for section in dissect(migrated(vm))["sections"]}
         for name, outcomes in realize.items():
             made = [on for on in outcomes if outcomes[on]["cold"].get("ok")]
-            if machine not in made or (machine == RICH and made != [RICH]):
+            if machine not in made or (machine not in PLAIN and any(plain in made for plain in PLAIN)):
                 continue
             try:
                 with CaptureVm(emulator, [*args, "-device", f"{name},id={DEVICE_ID}"]) as vm:
@@ -101,9 +104,15 @@ def dissect(stream: bytes) -> dict[str, Any]:
         section_id, data = int.from_bytes(stream[start + 1 : start + 5], "big"), start + 5 + len(_identity(device)) + 4
         if stream[stop - 5 : stop] != struct.pack(">BI", FOOTER, section_id):
             raise NotUnderstood(f"no footer after {device['name']} at {stop}")
-        sections.append({"name": device["name"], "instance": device["instance_id"],
-                         "version": int.from_bytes(stream[data - 4 : data], "big"), "section_id": section_id,
-                         "data": base64.b64encode(stream[data : stop - 5]).decode()})
+        sections.append(
+            {
+                "name": device["name"],
+                "instance": device["instance_id"],
+                "version": int.from_bytes(stream[data - 4 : data], "big"),
+                "section_id": section_id,
+                "data": base64.b64encode(stream[data : stop - 5]).decode(),
+            }
+        )
     return {"vmdesc": vmdesc, "sections": sections}
 
 

@@ -16,9 +16,13 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="fakeqemu profile", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    capture = commands.add_parser("capture", help="make a profile of a real QEMU, which is started many times under TCG")
+    capture = commands.add_parser(
+        "capture", help="make a profile of a real QEMU, which is started many times under TCG"
+    )
     capture.add_argument("--emulator", required=True, metavar="CMD", help="the command that starts it")
-    capture.add_argument("--out", metavar="DIR", help="where the profile's folder goes (default: schemas/ of this copy)")
+    capture.add_argument(
+        "--out", metavar="DIR", help="where the profile's folder goes (default: schemas/ of this copy)"
+    )
     capture.add_argument("--name", help="the profile's name (default: MAJOR.MINOR of the version)")
     capture.add_argument("--step", action="append", metavar="STEP", help="only this step, on a folder that stands")
     capture.set_defaults(run=_capture)
@@ -58,8 +62,13 @@ def _capture(options: argparse.Namespace) -> int:
         print(f"fakeqemu profile: no step '{unknown[0]}'; there are: {', '.join(capture.STEPS)}", file=sys.stderr)
         return 1
     try:
-        folder = capture.capture(shlex.split(options.emulator), options.out or schemas_folder(), options.name, options.step,
-                                 lambda line: print(line, file=sys.stderr, flush=True))
+        folder = capture.capture(
+            shlex.split(options.emulator),
+            options.out or schemas_folder(),
+            options.name,
+            options.step,
+            lambda line: print(line, file=sys.stderr, flush=True),
+        )
     except (Died, OSError) as err:
         print(f"fakeqemu profile: the emulator cannot be captured: {err}", file=sys.stderr)
         return 1
@@ -80,8 +89,10 @@ def _list(options: argparse.Namespace) -> int:
         profile = VersionProfile.load(name)
         machines = [key for key in profile.keys("machines") if not key.startswith("alias:")]
         base = f" (overlay on {profile.base.name})" if profile.base is not None else ""
-        print(f"{profile.name:8} {len(profile.keys('commands')):8} {len(profile.keys('types')):6} {len(machines):8}"
-              f"  {profile.manifest['captured']:10}  {profile.version_line.removeprefix('QEMU emulator version ')}{base}")
+        print(
+            f"{profile.name:8} {len(profile.keys('commands')):8} {len(profile.keys('types')):6} {len(machines):8}"
+            f"  {profile.manifest['captured']:10}  {profile.version_line.removeprefix('QEMU emulator version ')}{base}"
+        )
     return 0
 
 

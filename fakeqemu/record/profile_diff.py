@@ -44,6 +44,7 @@ def _keys(old: list[str], new: list[str]) -> Iterator[str]:
 def _table(name: str, prefix: str = "") -> Callable[[VersionProfile, VersionProfile], Iterator[str]]:
     def compare(old: VersionProfile, new: VersionProfile) -> Iterator[str]:
         yield from _keys(*([key for key in p.keys(name) if key.startswith(prefix)] for p in (old, new)))
+
     return compare
 
 
@@ -64,8 +65,11 @@ def _commands(old: VersionProfile, new: VersionProfile) -> Iterator[str]:
         before, after = old.command(name), new.command(name)
         if before is None or after is None:
             continue
-        changes = [f"{what} {_word(before[what])} -> {_word(after[what])}" for what in ("oob", "preconfig", "features")
-                   if before[what] != after[what]]
+        changes = [
+            f"{what} {_word(before[what])} -> {_word(after[what])}"
+            for what in ("oob", "preconfig", "features")
+            if before[what] != after[what]
+        ]
         changes += _members(old, new, before["arg"], after["arg"], "")
         changes += _members(old, new, before["ret"], after["ret"], "returns ")
         if changes:
@@ -92,8 +96,9 @@ def _members(old: VersionProfile, new: VersionProfile, before: str | None, after
     had, has = _member_shapes(old, before), _member_shapes(new, after)
     changes = [f"{what}-{name}" for name in had if name not in has]
     changes += [f"{what}+{name}" for name in has if name not in had]
-    changes += [f"{what}{name}: {_change(had[name], has[name])}" for name in has
-                if name in had and had[name] != has[name]]
+    changes += [
+        f"{what}{name}: {_change(had[name], has[name])}" for name in has if name in had and had[name] != has[name]
+    ]
     return changes
 
 
@@ -105,7 +110,9 @@ def _change(before: str, after: str) -> str:
     had, has = (shape.removeprefix(ENUM).split("|") for shape in (before, after))
     if not before.startswith(ENUM) or not after.startswith(ENUM):
         return " -> ".join("enum" if shape.startswith(ENUM) else shape for shape in (before, after))
-    return " ".join([f"-{value}" for value in had if value not in has] + [f"+{value}" for value in has if value not in had])
+    return " ".join(
+        [f"-{value}" for value in had if value not in has] + [f"+{value}" for value in has if value not in had]
+    )
 
 
 def _member_shapes(profile: VersionProfile, name: str | None) -> dict[str, str]:
@@ -153,9 +160,11 @@ def _properties(old: VersionProfile, new: VersionProfile) -> Iterator[str]:
         changes = [f"-{key}" for key in had if key not in has] + [f"+{key}" for key in has if key not in had]
         for key, entry in has.items():
             if key in had:
-                changes += [f"{key}: {what} {_word(had[key].get(member))} -> {_word(entry.get(member))}"
-                            for what, member in (("type", "type"), ("default", "default-value"))
-                            if had[key].get(member) != entry.get(member)]
+                changes += [
+                    f"{key}: {what} {_word(had[key].get(member))} -> {_word(entry.get(member))}"
+                    for what, member in (("type", "type"), ("default", "default-value"))
+                    if had[key].get(member) != entry.get(member)
+                ]
         if changes:
             yield f"  {name}: {', '.join(changes)}"
 
@@ -166,8 +175,11 @@ def _machines(old: VersionProfile, new: VersionProfile) -> Iterator[str]:
         if isinstance(before, str):
             yield f"  {name.removeprefix('alias:')}: {before} -> {after}"
             continue
-        changes = [f"{key} {_word(before.get(key))} -> {_word(after.get(key))}" for key in {**before, **after}
-                   if before.get(key) != after.get(key)]
+        changes = [
+            f"{key} {_word(before.get(key))} -> {_word(after.get(key))}"
+            for key in {**before, **after}
+            if before.get(key) != after.get(key)
+        ]
         yield f"  {name}: {', '.join(changes)}"
 
 
@@ -176,6 +188,7 @@ def _defaults(table: str) -> Callable[[VersionProfile, VersionProfile], Iterator
         yield from _keys(old.keys(table), new.keys(table))
         for name, before, after in _common(old, new, table):
             yield f"  {name}: {_word(before)} -> {_word(after)}"
+
     return compare
 
 
@@ -205,8 +218,9 @@ def _options(old: VersionProfile, new: VersionProfile) -> Iterator[str]:
 
 def _vmstate(old: VersionProfile, new: VersionProfile) -> Iterator[str]:
     for variant, before, after in _common(old, new, "vmstate"):
-        had, has = ({f"{x['name']}#{x['instance']}": x["version"] for x in state["sections"]}
-                    for state in (before, after))
+        had, has = (
+            {f"{x['name']}#{x['instance']}": x["version"] for x in state["sections"]} for state in (before, after)
+        )
         changes = [f"-{key}" for key in had if key not in has] + [f"+{key}" for key in has if key not in had]
         changes += [f"{key}: version {had[key]} -> {has[key]}" for key in has if key in had and had[key] != has[key]]
         if changes:

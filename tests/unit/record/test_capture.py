@@ -102,9 +102,13 @@ def test_a_refused_start_has_a_status_and_its_text_names_no_path(emulator: Emula
 def test_what_is_of_this_run_is_taken_out(emulator: Emulator) -> None:
     text = f"{emulator.folder}/qmp7 thread_id=123 #block456 0x00007f1234567890 0x0000000008000000 0x55d0a1b2c3d4"
     assert emulator.scrub_text(text) == (
-        "$DIR/qmp thread_id=0 #block000 0x0000HOSTPTR 0x0000000008000000 0x0000HOSTPTR")
+        "$DIR/qmp thread_id=0 #block000 0x0000HOSTPTR 0x0000000008000000 0x0000HOSTPTR"
+    )
     assert emulator.scrub([{"thread-id": 77}, {"thread-id": ["int", 78]}, {"id": 79}]) == [
-        {"thread-id": 0}, {"thread-id": ["int", 0]}, {"id": 79}]
+        {"thread-id": 0},
+        {"thread-id": ["int", 0]},
+        {"id": 79},
+    ]
 
 
 # --- the interface ----------------------------------------------------------------------------------------
@@ -114,10 +118,18 @@ ENTITIES: list[dict[str, Any]] = [
     {"name": "set", "meta-type": "command", "arg-type": "1", "ret-type": "0", "features": ["unstable"]},
     {"name": "get", "meta-type": "command", "arg-type": "0", "ret-type": "1", "allow-oob": True},
     {"name": "0", "meta-type": "object", "members": []},
-    {"name": "1", "meta-type": "object", "tag": "kind", "members": [
-        {"name": "kind", "type": "2"}, {"name": "tiny", "type": "int"}, {"name": "sizes", "type": "[int]"},
-        {"name": "choice", "type": "4", "default": None}],
-     "variants": [{"case": "a", "type": "0"}, {"case": "b", "type": "3"}]},
+    {
+        "name": "1",
+        "meta-type": "object",
+        "tag": "kind",
+        "members": [
+            {"name": "kind", "type": "2"},
+            {"name": "tiny", "type": "int"},
+            {"name": "sizes", "type": "[int]"},
+            {"name": "choice", "type": "4", "default": None},
+        ],
+        "variants": [{"case": "a", "type": "0"}, {"case": "b", "type": "3"}],
+    },
     {"name": "2", "meta-type": "enum", "members": [{"name": "a"}, {"name": "b"}]},
     {"name": "3", "meta-type": "object", "members": [{"name": "deep", "type": "int"}]},
     {"name": "4", "meta-type": "alternate", "members": [{"type": "str"}, {"type": "3"}]},
@@ -136,8 +148,11 @@ class Judge:
     def _judged(self, arguments: dict[str, Any]) -> str:
         assert "~bogus" in arguments
         if not -128 <= arguments["tiny"] <= 127:
-            return "Parameter 'tiny' expects int8" if arguments["tiny"] < 1 << 63 else (
-                "Invalid parameter type for 'tiny', expected: integer")
+            return (
+                "Parameter 'tiny' expects int8"
+                if arguments["tiny"] < 1 << 63
+                else ("Invalid parameter type for 'tiny', expected: integer")
+            )
         if any(size > 65535 for size in arguments["sizes"]):
             return "Parameter 'sizes[0]' expects uint16"
         if arguments["kind"] == "b" and not isinstance(arguments.get("deep"), int):
@@ -176,16 +191,26 @@ def test_types_know_their_interfaces() -> None:
         return json.dumps(["qom-list-types", arguments])
 
     nic, device, face = {"name": "nic", "parent": "device"}, {"name": "device"}, {"name": "face", "parent": "interface"}
-    vm = cast(CaptureVm, Answers({
-        asked(abstract=True): [nic, face, device],
-        asked(abstract=False): [nic],
-        asked(implements="face", abstract=True): [nic, face],
-        asked(implements="device", abstract=True): [nic, device],
-    }))
+    vm = cast(
+        CaptureVm,
+        Answers(
+            {
+                asked(abstract=True): [nic, face, device],
+                asked(abstract=False): [nic],
+                asked(implements="face", abstract=True): [nic, face],
+                asked(implements="device", abstract=True): [nic, device],
+            }
+        ),
+    )
     types = capture_types(vm)
     assert list(types) == ["nic", "face", "device"]
-    assert types["nic"] == {"parent": "device", "abstract": False, "implements": ["face"], "user-creatable": False,
-                            "device": True}
+    assert types["nic"] == {
+        "parent": "device",
+        "abstract": False,
+        "implements": ["face"],
+        "user-creatable": False,
+        "device": True,
+    }
     assert types["face"]["implements"] == []
     assert types["device"]["parent"] is None
 
@@ -206,7 +231,7 @@ case $1 in
 esac
 """)
     script.chmod(0o755)
-    text = "-h or -help     display this help\n-fda/-fdb file  use it\n                -name not an option\n-S              freeze\n"
+    text = "-h or -help  display this help\n-fda/-fdb file  use it\n             -name NAME\n-S           freeze\n"
     with Emulator([str(script)]) as emulator:
         options = capture_help.capture_options(emulator, text, [{"option": "name", "parameters": [{"name": "guest"}]}])
     assert options == {
@@ -227,21 +252,32 @@ def test_a_refusal_on_a_command_line_loses_the_place_in_front() -> None:
     prefix = "qemu-system-x86_64: -device nic,id=dev0: "
     text = "qemu-system-x86_64: warning: careful\n" + prefix + "nothing named\nTry something else.\n"
     assert capture_realize._refused(Died(text, 1), prefix) == {
-        "ok": False, "error": "nothing named", "status": 1, "stderr": text}
+        "ok": False,
+        "error": "nothing named",
+        "status": 1,
+        "stderr": text,
+    }
     assert capture_realize._refused(Died("x", -11), prefix) == {"crash": True, "signal": 11, "stderr": "x"}
     assert capture_realize._refused(Died("x"), prefix) == {"hang": True, "stderr": "x"}
 
 
 def test_a_device_is_cut_out_of_info_qtree() -> None:
-    text = ('bus: main-system-bus\r\n  dev: other, id ""\r\n    bus: pci.0\r\n      dev: nic, id "dev0"\r\n'
-            '        addr = 01.0\r\n        bus: dev0.0\r\n          type X\r\n      dev: nic, id "dev1"\r\n')
+    text = (
+        'bus: main-system-bus\r\n  dev: other, id ""\r\n    bus: pci.0\r\n      dev: nic, id "dev0"\r\n'
+        '        addr = 01.0\r\n        bus: dev0.0\r\n          type X\r\n      dev: nic, id "dev1"\r\n'
+    )
     assert capture_realize._stanza(text) == 'dev: nic, id "dev0"\n  addr = 01.0\n  bus: dev0.0\n    type X'
     assert capture_realize._stanza("bus: main-system-bus\n") == ""
 
 
 def section(section_id: int, name: str, instance: int, version: int, payload: bytes) -> bytes:
-    return (struct.pack(">BIB", 4, section_id, len(name)) + name.encode() + struct.pack(">II", instance, version)
-            + payload + struct.pack(">BI", 0x7E, section_id))
+    return (
+        struct.pack(">BIB", 4, section_id, len(name))
+        + name.encode()
+        + struct.pack(">II", instance, version)
+        + payload
+        + struct.pack(">BI", 0x7E, section_id)
+    )
 
 
 def stream(*, vmdesc: dict[str, Any], body: bytes) -> bytes:
@@ -250,19 +286,28 @@ def stream(*, vmdesc: dict[str, Any], body: bytes) -> bytes:
     return b"QEVM\0\0\0\3" + iterated + body + b"\0\6" + len(text).to_bytes(4, "big") + text
 
 
-DESCRIBED = {"page_size": 4096, "devices": [{"name": "timer", "instance_id": 0, "version": 2},
-                                            {"name": "dma", "instance_id": 0}, {"name": "dma", "instance_id": 1}]}
+DESCRIBED = {
+    "page_size": 4096,
+    "devices": [
+        {"name": "timer", "instance_id": 0, "version": 2},
+        {"name": "dma", "instance_id": 0},
+        {"name": "dma", "instance_id": 1},
+    ],
+}
 
 
 def test_a_stream_is_cut_into_its_sections() -> None:
     # A payload that looks like a footer and a header of another section.
     tricky = b"\x7e\0\0\0\x05\x04\0\0\0\x01\x05other" + b"\0\6\0\0"
     body = section(3, "timer", 0, 2, tricky) + section(7, "dma", 0, 1, b"") + section(8, "dma", 1, 9, b"\xff")
-    assert dissect(stream(vmdesc=DESCRIBED, body=body)) == {"vmdesc": DESCRIBED, "sections": [
-        {"name": "timer", "instance": 0, "version": 2, "section_id": 3, "data": base64.b64encode(tricky).decode()},
-        {"name": "dma", "instance": 0, "version": 1, "section_id": 7, "data": ""},
-        {"name": "dma", "instance": 1, "version": 9, "section_id": 8, "data": base64.b64encode(b"\xff").decode()},
-    ]}
+    assert dissect(stream(vmdesc=DESCRIBED, body=body)) == {
+        "vmdesc": DESCRIBED,
+        "sections": [
+            {"name": "timer", "instance": 0, "version": 2, "section_id": 3, "data": base64.b64encode(tricky).decode()},
+            {"name": "dma", "instance": 0, "version": 1, "section_id": 7, "data": ""},
+            {"name": "dma", "instance": 1, "version": 9, "section_id": 8, "data": base64.b64encode(b"\xff").decode()},
+        ],
+    }
 
 
 def test_a_stream_that_is_built_otherwise_is_not_guessed_at() -> None:
@@ -277,7 +322,10 @@ def test_a_stream_that_is_built_otherwise_is_not_guessed_at() -> None:
 
 
 def test_only_sections_that_a_device_brought_are_its_own() -> None:
-    state = {"vmdesc": DESCRIBED, "sections": [
-        {"name": "timer", "instance": 0, "data": ""}, {"name": "dma", "instance": 1, "data": "eA=="}]}
-    assert capture_vmstate._added(state, {("timer", 0)}) == {"sections": [
-        {"name": "dma", "instance": 1, "data": "eA==", "vmdesc": {"name": "dma", "instance_id": 1}}]}
+    state = {
+        "vmdesc": DESCRIBED,
+        "sections": [{"name": "timer", "instance": 0, "data": ""}, {"name": "dma", "instance": 1, "data": "eA=="}],
+    }
+    assert capture_vmstate._added(state, {("timer", 0)}) == {
+        "sections": [{"name": "dma", "instance": 1, "data": "eA==", "vmdesc": {"name": "dma", "instance_id": 1}}]
+    }
