@@ -64,7 +64,7 @@ def begin(
     if incoming.state != st.NONE:
         raise QemuError(f"Illegal migration incoming state: {incoming.state}")
     incoming.exit_on_error = exit_on_error
-    incoming.set_state(st.SETUP)
+    incoming.set_state(st.SETUP, always_told=vm.compat.migration_incoming_setup_first)
     try:
         if vm.compat.migration_uri_words == "late":
             address = _resolve_late(vm, uri)
@@ -111,10 +111,11 @@ class Incoming:
         self._f: QEMUFile | None = None
         self._load: LoadVM | None = None
 
-    def set_state(self, new: str) -> None:
+    def set_state(self, new: str, *, always_told: bool = False) -> None:
+        """Move to `new`; older releases tell of `setup` with or without the capability `events`."""
         assert new in st.INCOMING_TRANSITIONS[self.state], f"incoming migration status {self.state} -> {new}"
         self.state = new
-        self._mig.announce(new)
+        self._mig.announce(new, always=always_told)
 
     def query(self) -> dict[str, Any]:
         """The destination's members of query-migrate."""

@@ -192,7 +192,8 @@ class MigrationOptions:
 
     def set_parameters(self, changes: dict[str, Any]) -> None:
         """Take new values, checked as the set that would result; raises QemuError and changes nothing then."""
-        changes = {name: self._normal(name, value) for name, value in changes.items()}
+        ignored = () if self._vm.compat.migration_multifd_levels_settable else ("multifd-zlib-level", "multifd-zstd-level")
+        changes = {name: self._normal(name, value) for name, value in changes.items() if name not in ignored}
         new = {**self.parameters, **changes}
         self.check_parameters(new)
         self.parameters = new
@@ -238,12 +239,9 @@ class MigrationOptions:
             raise QemuError("Option x_rdma_chunk_size expects a power of 2 in the range 1MiB to 1024MiB")
 
     def _check_ranges(self, ranges: tuple[tuple[str, int, int, str], ...], new: dict[str, Any]) -> None:
-        checked = self._vm.compat.migration_multifd_levels_checked
         for name, low, high, expected in ranges:
             value = new.get(name)
             if value is not None and not low <= value <= high:
-                if name in ("multifd-zlib-level", "multifd-zstd-level") and not checked:
-                    continue
                 raise self._expects(name, expected)
 
     def _spelled(self, name: str) -> str:

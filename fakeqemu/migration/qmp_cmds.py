@@ -6,7 +6,7 @@ QEMU: migration/migration.c, migration/options.c
 
 from __future__ import annotations
 
-from fakeqemu.error import NotEmulated, QemuError
+from fakeqemu.error import QemuError
 from fakeqemu.migration import state as st
 from fakeqemu.migration.stats import query_migrate
 from fakeqemu.monitor.registry import qmp_command
@@ -32,9 +32,7 @@ def qmp_migrate(
     """Send the guest away; answered before it is on its way."""
     from fakeqemu.migration import outgoing
 
-    if blk or inc:
-        raise NotEmulated("Migration of block devices (blk, inc) is not emulated")
-    outgoing.begin(vm, uri, channels, resume=resume)
+    outgoing.begin(vm, uri, channels, resume=resume, blocks=blk or inc)
 
 
 @qmp_command

@@ -123,9 +123,10 @@ class Migration:
         self.state = new
         self.announce(new)
 
-    def announce(self, status: str) -> None:
+    def announce(self, status: str, *, always: bool = False) -> None:
+        """Tell of a status, where the capability `events` (or `always`) wants it told."""
         self.vm.trace("migrate_set_state", new_state=status)
-        if self.options.on("events"):
+        if always or self.options.on("events"):
             self.vm.emit("MIGRATION", {"status": status})
 
     def _default_settings(self) -> dict[str, Any]:

@@ -522,12 +522,11 @@ ROWS: tuple[CompatRow, ...] = (
         "Before, `Unknown combination of migration flags: 0x200`.",
     ),
     CompatRow(
-        "migration_multifd_levels_checked",
-        "The ranges of multifd-zlib-level and multifd-zstd-level are checked.",
+        "migration_multifd_levels_settable",
+        "migrate-set-parameters takes multifd-zlib-level and multifd-zstd-level.",
         (((), False), ((8, 0), True)),
-        "`Option multifd-zlib-level expects a value between 0 and 9`.",
+        "Before, it passes over them: they keep their values, whatever was asked.",
     ),
-    # --- pci ---
     CompatRow(
         "pci_port_has_one_slot",
         "Behind a PCI Express port every function is one of slot 0.",
