@@ -27,7 +27,9 @@ def qmp_device_add(vm: Machine, arguments: dict[str, Any]) -> None:
         return
     # Before 9.2 all values went through text on their way to the properties.
     texts = qdev_monitor.as_text(arguments)
-    if "id" in texts and not qdev_monitor.is_identifier(texts["id"]):
+    if not isinstance(arguments.get("id"), str):
+        texts.pop("id", None)
+    elif not qdev_monitor.is_identifier(texts["id"]):
         raise QemuError("Parameter 'id' expects an identifier")
     qdev_monitor.device_add(vm, texts, from_json=False, hotplug=vm.phase == "ready")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from fakeqemu.error import GENERIC_ERROR, NotEmulated, QemuError
 from fakeqemu.hw.core.inventory import MACHINES, PLUGGABLE_TEXT, error_text, outcomes
 from fakeqemu.hw.core.properties import described
+from fakeqemu.hw.pci.ids import class_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 RECORDED_ID = "dev0"
 _RECORDED_PATH = "/machine/peripheral/dev0"
 
+#: the one record of PCI devices that was taken behind a PCI Express port
+BEHIND_PORT = ("rich", "hot")
 #: beginnings of refusals that are about the place, not the device
 _ABOUT_PLACE = (
     "Bus '",
@@ -66,12 +69,29 @@ def _nearest(device: DeviceState) -> Outcome | None:
     board = device.vm.board
     machines = dict.fromkeys([board.family if board is not None else "", *MACHINES])
     moments = ("hot", "cold") if device.hotplugged else ("cold", "hot")
-    for moment in moments:
-        for machine in machines:
-            outcome = table.get(machine, {}).get(moment)
-            if outcome and not _is_about_place(device.type_name, outcome):
-                return dict(outcome)
+    order = [(machine, moment) for moment in moments for machine in machines]
+    if _as_behind_port(device):
+        order.insert(0, BEHIND_PORT)
+    else:
+        order.remove(BEHIND_PORT)
+        order.append(BEHIND_PORT)
+    for machine, moment in order:
+        outcome = table.get(machine, {}).get(moment)
+        if outcome and not _is_about_place(device.type_name, outcome):
+            return dict(outcome)
     return None
+
+
+def _as_behind_port(device: DeviceState) -> bool:
+    """Whether the device is as it would be behind a PCI Express port.
+
+    There virtio leaves its old interface away, as it does elsewhere when it is told to, and some change their class.
+    """
+    if device.find_property("disable-legacy") is not None:
+        wanted = device._values.get("disable-legacy", "auto")
+        if wanted != "auto":
+            return bool(wanted == "on")
+    return bool(getattr(device.parent_bus, "behind_port", False))
 
 
 def _is_about_place(type_name: str, outcome: Outcome) -> bool:
@@ -157,6 +177,42 @@ def board_pci_entry(device: PCIDevice) -> dict[str, Any] | None:
             if entry["slot"] << 3 | entry["function"] == device.devfn:
                 return dict(entry)
     return None
+
+
+def pci_entry_from_qtree(device: PCIDevice, stanza: str) -> dict[str, Any]:
+    """What query-pci would have told of a device that was recorded behind a port, where it is blind.
+
+    Ids, class and sizes are those of `info qtree`; what that does not tell (pin, kinds of memory) is as where the type was
+    recorded elsewhere.
+    """
+    elsewhere: dict[str, Any] = {}
+    for variants in outcomes(device.vm.profile, device.type_name).values():
+        for outcome in variants.values():
+            elsewhere = elsewhere or outcome.get("pci", {})
+    known = {region["bar"]: region for region in elsewhere.get("regions", [])}
+    entry: dict[str, Any] = {"irq_pin": elsewhere.get("irq_pin", 0), "regions": [], "class_info": {"class": 0}, "id": {}}
+    if "pci_bridge" in elsewhere:
+        entry["pci_bridge"] = elsewhere["pci_bridge"]
+    for line in stanza.splitlines():
+        words = line.split()
+        if line.startswith("  class ") and ", pci id " in line:
+            name, _, rest = line[len("  class ") :].partition(", addr ")
+            ids = rest.replace("(", " ").replace(")", " ").split()
+            vendor, device_id = ids[3].split(":")
+            sub_vendor, sub_id = ids[5].split(":")
+            entry["class_info"] = {"class": class_code(name)}
+            entry["id"] = {
+                "vendor": int(vendor, 16), "device": int(device_id, 16),
+                "subsystem-vendor": int(sub_vendor, 16), "subsystem": int(sub_id, 16),
+            }  # fmt: skip
+        elif line.startswith("  bar "):
+            number = int(words[1].rstrip(":"))
+            first, last = int(words[-2], 16), int(words[-1].strip("[]"), 16)
+            region = dict(known.get(number, {}))
+            region.update(bar=number, type="io" if words[2] == "i/o" else "memory")
+            region["size"] = (last - first + 1) & 0xFFFFFFFFFFFFFFFF
+            entry["regions"].append(region)
+    return entry
 
 
 # --- migration --------------------------------------------------------------------------------------------

@@ -60,12 +60,12 @@ def parse(text: str) -> list[Stanza]:
     return top
 
 
-def info_qtree(vm: Machine) -> str:
-    """The text of `info qtree`; empty before there is a board."""
+def info_qtree(vm: Machine, flags: list[str]) -> str:
+    """The text of `info qtree`, without properties if `-b` is among the flags; empty before there is a board."""
     top = main_system_bus(vm)
     if top is None:
         return ""
-    printer = _Printer(vm)
+    printer = _Printer(vm, brief="-b" in flags)
     printer.bus(top, 0)
     return "".join(printer.out)
 
@@ -73,17 +73,17 @@ def info_qtree(vm: Machine) -> str:
 class _Printer:
     """One printing: finds the recorded lines of every device, and writes them as they are now."""
 
-    __slots__ = ("_board", "_vm", "out")
+    __slots__ = ("_board", "_brief", "out")
 
-    def __init__(self, vm: Machine) -> None:
-        self._vm = vm
+    def __init__(self, vm: Machine, *, brief: bool) -> None:
+        self._brief = brief
         self.out: list[str] = []
         self._board: list[Stanza] = []
         if vm.board is not None:
             self._board = parse(vm.profile.get("hmp", f"{vm.board.tree_variant()}/info qtree", ""))
 
     def _line(self, depth: int, text: str) -> None:
-        self.out.append(f"{'  ' * depth}{text}\r\n")
+        self.out.append(f"{'  ' * depth}{text}\n")
 
     def bus(self, bus: BusState, depth: int, recorded: list[Stanza] | None = None) -> None:
         """A bus and all below; `recorded` are the stanzas that a record has of it."""
@@ -95,12 +95,13 @@ class _Printer:
 
     def device(self, device: DeviceState, depth: int, stanza: Stanza | None) -> None:
         self._line(depth, f'dev: {device.type_name}, id "{device.id or ""}"')
-        for line in stanza.lines if stanza is not None else _bare_lines(device):
-            for text in _current(device, line):
-                self._line(depth + 1, text)
-        if isinstance(device, PCIDevice):
-            for text in _pci_lines(device):
-                self._line(depth + 1, text)
+        if not self._brief:
+            for line in stanza.lines if stanza is not None else _bare_lines(device):
+                for text in _current(device, line):
+                    self._line(depth + 1, text)
+            if isinstance(device, PCIDevice):
+                for text in _pci_lines(device):
+                    self._line(depth + 1, text)
         for bus in device.child_buses:
             self.bus(bus, depth + 1, stanza.below if stanza is not None else [])
 
@@ -123,7 +124,7 @@ def _current(device: DeviceState, line: str) -> list[str]:
     name, equals, value = line.partition(" = ")
     if equals:
         return [f"{name} = {_value(device, name, value)}"]
-    if isinstance(device, PCIDevice) and line.startswith(("class ", "Class ", "bar ")):
+    if isinstance(device, PCIDevice) and line.startswith(("class ", "bar ")):
         return []
     if line.startswith("addr ") and device.port:
         return [", ".join(f"port {device.port}" if part.startswith("port ") else part for part in line.split(", "))]
@@ -135,7 +136,8 @@ def _current(device: DeviceState, line: str) -> list[str]:
 def _value(device: DeviceState, name: str, recorded: str) -> str:
     """The value of a property as it is printed: the recorded one unless somebody set another."""
     moved = name == "addr" and isinstance(device, PCIDevice)
-    if name in device._values or moved:
+    # Sizes of the board follow the memory that it has here.
+    if name in device._values or moved or recorded.endswith("B)"):
         prop = device.find_property(name)
         if prop is not None:
             entry = properties.described(device.vm.profile, device.type_name).get(name)
@@ -165,9 +167,9 @@ def _pci_lines(device: PCIDevice) -> list[str]:
     """Class, place, ids and regions of a PCI function, from its configuration space."""
     config = device.config
     name = class_name(config.class_code)
-    described = f"class {name}" if name is not None else f"Class {config.class_code:04x}"
+    described = name if name is not None else f"Class {config.class_code:04x}"
     lines = [
-        f"{described}, addr {device.describe_place()}, "
+        f"class {described}, addr {device.describe_place()}, "
         f"pci id {config.word(cs.PCI_VENDOR_ID):04x}:{config.word(cs.PCI_DEVICE_ID):04x} "
         f"(sub {config.word(cs.PCI_SUBSYSTEM_VENDOR_ID):04x}:{config.word(cs.PCI_SUBSYSTEM_ID):04x})"
     ]

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from fakeqemu.qom.registry import Record
 
 
+#: (type, property, BAR, unit): regions whose size a property tells
+_SIZED_BARS = (
+    ("pci-vga", "vgamem_mb", 0, 1 << 20),
+    ("bochs-display", "vgamem", 0, 1),
+)
+
+
 class StockDevice(DeviceState):
     """A device of any type that has no model."""
 
@@ -68,9 +75,22 @@ class StockPCIDevice(PCIDevice):
         self.stanza = ""
 
     def make_config(self) -> ConfigSpace:
-        entry = self._outcome.get("pci") if self._outcome is not None else recorded.board_pci_entry(self)
+        if self._outcome is None:
+            entry = recorded.board_pci_entry(self)
+        else:
+            entry = self._outcome.get("pci") or recorded.pci_entry_from_qtree(self, self._outcome["qtree"])
         express = self.bus.is_express and self.is_a("pci-express-device")
-        return config_from_entry(entry, express=express) if entry else ConfigSpace(0xFFFF, 0xFFFF, 0)
+        config = config_from_entry(entry, express=express) if entry else ConfigSpace(0xFFFF, 0xFFFF, 0)
+        self._size_bars(config)
+        return config
+
+    def _size_bars(self, config: ConfigSpace) -> None:
+        """Make regions as large as properties say."""
+        for type_name, name, number, unit in _SIZED_BARS:
+            size = self._values.get(name)
+            if size is not None and self.is_a(type_name) and number in config.bars:
+                limited = min(max(size * unit, 1 << 20), 512 << 20)
+                config.bars[number].size = 1 << (limited - 1).bit_length()
 
     def device_realize(self) -> None:
         self._outcome = None
@@ -149,14 +169,25 @@ def _pass_values_on(device: DeviceState) -> None:
 def _bus_names(device: DeviceState, outcome: Outcome) -> dict[str, str]:
     """Recorded name of a bus -> its name here: the id of the device leads, or the kind of bus with a number."""
     names: dict[str, str] = {}
-    listed: list[tuple[str, str]] = [(bus["name"], bus["type"]) for bus in outcome.get("buses", [])]
-    for name, type_name in sorted(listed, key=lambda bus: properties.natural_key(bus[0])):
-        if name == recorded.RECORDED_ID or name.startswith(recorded.RECORDED_ID + "."):
-            if device.id is not None:
-                names[name] = device.id + name[len(recorded.RECORDED_ID) :]
-            else:
-                names[name] = _automatic_name(device, type_name)
+    for name, type_name in sorted(_named_after_device(outcome["qom"]), key=lambda bus: properties.natural_key(bus[0])):
+        if device.id is not None:
+            names[name] = device.id + name[len(recorded.RECORDED_ID) :]
+        else:
+            names[name] = _automatic_name(device, type_name)
     return names
+
+
+def _named_after_device(record: Record) -> list[tuple[str, str]]:
+    """Name and kind of the buses in a record that have the device's id in their name."""
+    found = []
+    for name, entry in record.items():
+        kind = entry[0]
+        if not kind.startswith("child<") or len(entry) < 2:
+            continue
+        if name == recorded.RECORDED_ID or name.startswith(recorded.RECORDED_ID + "."):
+            found.append((name, kind[len("child<") : -1]))
+        found += _named_after_device(entry[1])
+    return found
 
 
 def _automatic_name(device: DeviceState, type_name: str) -> str:

@@ -61,8 +61,11 @@ class PCIDevice(DeviceState):
         return bool(self.get("multifunction"))
 
     def read(self, prop: Property) -> Any:
-        if prop.name == "addr" and self._devfn is not None and self._devfn >= 0:
-            return self._devfn
+        if self._devfn is not None and self._devfn >= 0:
+            if prop.name == "addr":
+                return self._devfn
+            if prop.name == "legacy-addr":
+                return f"{slot_of(self._devfn):02x}.{function_of(self._devfn):x}"
         return super().read(prop)
 
     # --- life -----------------------------------------------------------------------------------------

@@ -67,3 +67,11 @@ CLASS_NAMES: dict[int, str] = {
 def class_name(code: int) -> str | None:
     """The name of a class; None for one that QEMU has no name for."""
     return CLASS_NAMES.get(code)
+
+
+def class_code(text: str) -> int:
+    """The class that `info qtree` calls so: a name, or `Class 00ff`; 0 for what is neither."""
+    if text.startswith("Class "):
+        return int(text[len("Class ") :], 16)
+    # Of two classes with one name the later is the one in use.
+    return max((code for code, name in CLASS_NAMES.items() if name == text), default=0)
