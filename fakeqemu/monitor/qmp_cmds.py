@@ -47,22 +47,13 @@ def qmp_query_version(vm: Machine) -> dict[str, Any]:
 
 @qmp_command
 def qmp_query_commands(vm: Machine) -> Any:
-    """The names of all commands, emulated or not: the profile's."""
-    policy = vm.dispatcher.policy
+    """The names of all commands: emulated or not, and whatever `-compat` says of them."""
     profile = vm.profile
-    if policy.rejected:
-        names = profile.keys("commands")
-        return [{"name": name} for name in names if not _is_rejected(vm, name)]
     ready = _ready.get((id(profile), "commands"))
     if ready is None:
         text = ", ".join('{"name": ' + quoted(name) + "}" for name in profile.keys("commands"))
         ready = _ready[(id(profile), "commands")] = RawJSON(f"[{text}]".encode())
     return ready
-
-
-def _is_rejected(vm: Machine, name: str) -> bool:
-    features = vm.profile.get("commands", name)["features"]
-    return any(feature in features for feature in vm.dispatcher.policy.rejected)
 
 
 @qmp_command

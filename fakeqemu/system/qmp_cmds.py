@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 def qmp_query_status(vm: Machine) -> dict[str, Any]:
     """Whether the guest runs, and in which run state it is."""
     state = vm.runstate
-    status: dict[str, Any] = {"running": state.running, "status": state.state}
+    status: dict[str, Any] = {"running": state.running}
     if vm.compat.status_singlestep:
-        status["singlestep"] = False
+        status["singlestep"] = False  # shares a bucket with "status": which one is put in first shows
+    status["status"] = state.state
     return status
 
 
