@@ -213,6 +213,21 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- machine ---
     CompatRow(
+        "cpu_numbers_unsigned",
+        "family, model, stepping and tsc-frequency of a CPU are unsigned to their setters.",
+        (((), False), ((10, 0, 0), True)),
+        "`parameter 'family' can be at most 270`, before `Property .family doesn't take value ...`.",
+    ),
+    CompatRow(
+        "cpu_vendor_text",
+        "The words for a CPU vendor of the wrong length; VALUE stands for it.",
+        (
+            ((), "Property '.vendor' doesn't take value 'VALUE'"),
+            ((9, 0, 0), "value of property 'vendor' must consist of exactly 12 characters"),
+        ),
+        "The error of `-cpu max,vendor=x`.",
+    ),
+    CompatRow(
         "cpus_fast_qom_type",
         "query-cpus-fast says which QOM type a CPU is.",
         (((), False), ((10, 1, 0), True)),
@@ -309,7 +324,10 @@ ROWS: tuple[CompatRow, ...] = (
     CompatRow(
         "memdev_busy_text",
         "The words for a memory backend that cannot be deleted because it is in use; ID stands for its id.",
-        (((), "object 'ID' is in use, can not be deleted"), ((11, 0, 0), "Cannot delete host memory backend 'ID' which is mapped")),
+        (
+            ((), "object 'ID' is in use, can not be deleted"),
+            ((11, 0, 0), "Cannot delete host memory backend 'ID' which is mapped"),
+        ),
         "The error of object-del.",
     ),
     CompatRow(

@@ -254,7 +254,9 @@ class Object:
                     raise QemuError(value["!"])
         if value is MISSING:
             value = prop.default if prop.default is not MISSING else self._type_default(prop)
-        return (value.path if isinstance(value, Object) else value)
+        if value is None and prop.type.startswith("link<"):
+            return ""
+        return value.path if isinstance(value, Object) else value
 
     def _type_default(self, prop: Property) -> Any:
         for known in self._type_properties():

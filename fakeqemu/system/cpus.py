@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 CPU_SUFFIX = "-x86_64-cpu"
 #: models that need hardware virtualization
 _HARDWARE_MODELS = ("host",)
+VENDOR_LENGTH = 12
+MODEL_ID_LENGTH = 48
+#: properties that can be set whenever one likes: numbers -> the largest, and others
+_LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
+_SETTABLE = ("model-id", "realized", "start-powered-off", "vendor")
+_READ_ONLY = ("crash-information", "feature-words", "filtered-features", "hotpluggable", "hotplugged", "unavailable-features")
 #: properties whose recorded values hold for every model, though they have no default
 _OF_ANY_MODEL = ("hotpluggable", "hotplugged", "hv-vendor-id", "lbr-fmt", "lbr_fmt", "memory", "parent_bus", "realized")
 #: the model whose values the profile's trees show
@@ -82,15 +88,54 @@ class X86CPU(Object):
         if self.thread is not None:
             self.thread.stop()
 
+    def stock_writable(self, name: str, type: str) -> bool:
+        return name == "memory" or (not type.startswith("link<") and name not in _READ_ONLY)
+
     def check_settable(self, prop: Property) -> None:
-        if prop.name == "realized":
+        name = prop.name
+        if name in _SETTABLE or name in _LARGEST or not self._values.get("realized"):
             return
+        if prop.type.startswith("link<"):
+            raise QemuError(
+                f"Attempt to set link property '{name}' on device '(null)' (type '{self.type_name}') after it was realized"
+            )
         raise QemuError(
-            f"Attempt to set property '{prop.name}' on anonymous device (type '{self.type_name}') after it was realized"
+            f"Attempt to set property '{self._real_name(name)}' on anonymous device (type '{self.type_name}') "
+            "after it was realized"
         )
 
-    def stock_writable(self, name: str, type: str) -> bool:
-        return not type.startswith("link<") and name not in ("hotplugged", "hotpluggable")
+    def _real_name(self, name: str) -> str:
+        """The property that an old spelling with underscores stands for."""
+        if "_" in name:
+            for other in (name.replace("_", "."), name.replace("_", "-")):
+                if self.find_property(other) is not None:
+                    return other
+        return name
+
+    def set(self, name: str, value: Any) -> None:
+        if name in _LARGEST and self.find_property(name) is not None:
+            self._values[name] = self._checked_number(name, value)
+        else:
+            super().set(name, value)
+
+    def _checked_number(self, name: str, value: Any) -> int:
+        largest = _LARGEST[name]
+        if self.vm.compat.cpu_numbers_unsigned:
+            number = int(check_typed("uint64", name, value))
+            if number > largest:
+                raise QemuError(f"parameter '{name}' can be at most {largest}")
+            return number
+        number = int(check_typed("int64", name, value))
+        if not 0 <= number <= largest:
+            raise QemuError(f"Property .{name} doesn't take value {number} (minimum: 0, maximum: {largest})")
+        return number
+
+    def _store(self, prop: Property, value: Any) -> None:
+        if prop.name == "vendor" and len(value) != VENDOR_LENGTH:
+            raise QemuError(self.vm.compat.cpu_vendor_text.replace("VALUE", value))
+        if prop.name == "model-id":
+            value = value[:MODEL_ID_LENGTH]
+        super()._store(prop, value)
 
 
 def parse_cpu(vm: Machine, text: str) -> tuple[str, list[tuple[str, str | bool]]]:

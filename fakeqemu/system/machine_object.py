@@ -9,7 +9,7 @@ QEMU: hw/core/machine.c, hw/i386/pc.c, hw/i386/x86-common.c
 
 from __future__ import annotations
 
-from fakeqemu.error import QemuError
+from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.qom.object import Object
 from fakeqemu.qom.properties import bad_enum, check_typed, wrong_type
 
@@ -28,6 +28,7 @@ MAX_FIRMWARE = 16 << 20
 BOOT_DEVICES = "abcdnp"
 #: enumerations whose default differs from "auto"
 _ENUM_DEFAULTS = {"vmport": "on", "x-south-bridge": "PIIX3"}
+_LISTS = ("cxl-fmw", "sgx-epc", "smp-cache")
 _CACHES = ("l1d", "l1i", "l2", "l3")
 
 
@@ -72,10 +73,21 @@ class MachineObject(Object):
 
     def stock_writable(self, name: str, type: str) -> bool:
         if type.startswith("link<"):
-            return name in ("memory-backend", "confidential-guest-support")
-        return name not in ("rtc-time",)
+            return name in ("acpi-device", "memory-backend", "confidential-guest-support")
+        return True
+
+    def check_settable(self, prop: Property) -> None:
+        # Aliases of properties of the board's devices answer as those.
+        if prop.name == "rtc-time":
+            raise QemuError("Property 'mc146818rtc.date' is not writable")
+        if prop.name == "pcspk-audiodev" and self.vm.phase != "preconfig":
+            raise QemuError(
+                "Attempt to set property 'audiodev' on anonymous device (type 'isa-pcspk') after it was realized"
+            )
 
     def _store(self, prop: Property, value: Any) -> None:
+        if prop.name in _LISTS and not isinstance(value, list):
+            raise wrong_type(prop.name, "array")
         checker = _CHECKERS.get(prop.name)
         if checker is not None:
             value = checker(self, value)
@@ -85,7 +97,7 @@ class MachineObject(Object):
     def set_str(self, name: str, text: str) -> None:
         if name in ("boot", "memory", "smp", "smp-cache", "sgx-epc", "cxl-fmw"):
             self._writable_property(name)
-            raise wrong_type(name, "array" if name in ("sgx-epc", "cxl-fmw") else "object")
+            raise wrong_type(name, "array" if name in _LISTS else "object")
         super().set_str(name, text)
 
     def option(self, name: str, default: Any) -> Any:
@@ -174,12 +186,12 @@ class MachineObject(Object):
     def check_oem_id(self, value: str) -> str:
         if len(value) > 6:
             raise QemuError("User specified x-oem-id value is bigger than 6 bytes in size")
-        return value.ljust(6)
+        return value
 
     def check_oem_table_id(self, value: str) -> str:
         if len(value) > 8:
             raise QemuError("User specified x-oem-table-id value is bigger than 8 bytes in size")
-        return value.ljust(8)
+        return value
 
     def check_smbios_type(self, value: str) -> str:
         if value not in ("32", "64", "auto"):
@@ -189,6 +201,17 @@ class MachineObject(Object):
     def check_nvdimm_persistence(self, value: str) -> str:
         if value not in ("cpu", "mem-ctrl"):
             raise QemuError(f"-machine nvdimm-persistence={value}: unsupported option")
+        return value
+
+    def check_list(self, value: Any) -> Any:
+        """Lists that configure hardware which is not here: only an empty one does what it says."""
+        if value:
+            raise NotEmulated(f"{self.type_name}: this list is not emulated")
+        return value
+
+    def check_memory_encryption(self, value: str) -> str:
+        if self.vm.qom.lookup(value, "confidential-guest-support")[0] is None:
+            raise QemuError(f"No such memory encryption object '{value}'")
         return value
 
     def check_phandle_start(self, value: int) -> int:
@@ -238,5 +261,9 @@ _CHECKERS: dict[str, Any] = {
     "x-oem-table-id": MachineObject.check_oem_table_id,
     "smbios-entry-point-type": MachineObject.check_smbios_type,
     "nvdimm-persistence": MachineObject.check_nvdimm_persistence,
+    "cxl-fmw": MachineObject.check_list,
+    "sgx-epc": MachineObject.check_list,
+    "smp-cache": MachineObject.check_list,
+    "memory-encryption": MachineObject.check_memory_encryption,
     "phandle-start": MachineObject.check_phandle_start,
 }
