@@ -149,7 +149,9 @@ def _realize(emulator: Emulator, writer: ProfileWriter) -> None:
         _note(writer, f"realize-{machine}", args)
     profile = _written(writer)
     types = {name: profile.get("types", name) for name in profile.keys("types")}
-    writer.table("realize", capture_realize.capture_realize(emulator, types))
+    light, made = capture_realize.split(capture_realize.capture_realize(emulator, types))
+    writer.table("realize", light, compress=True)
+    writer.table("realize-made", made, compress=True)
     with CaptureVm(emulator, NONE) as vm:
         writer.table("objects", capture_realize.capture_objects(vm, types))
 

@@ -51,6 +51,24 @@ def devices(described: Iterable[str]) -> list[str]:
 MACHINES[RICH] = [*MACHINES["q35"], *devices(CONTROLLERS)]
 
 Outcome = dict[str, Any]
+LONG = ("qom", "qtree")
+
+
+def split(realize: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The outcomes without what is long (QOM subtree and stanza), and that as `TYPE/MACHINE/cold|hot` -> both.
+
+    A start that names twenty devices asks of each whether it can be, and then for one of its eight outcomes only.
+    """
+    made = {}
+    light: dict[str, Any] = {}
+    for name, machines in realize.items():
+        for machine, moments in machines.items():
+            for moment, outcome in moments.items():
+                rest = {key: value for key, value in outcome.items() if key not in LONG}
+                light.setdefault(name, {}).setdefault(machine, {})[moment] = rest
+                if outcome.get("ok"):
+                    made[f"{name}/{machine}/{moment}"] = {key: outcome[key] for key in LONG}
+    return light, made
 
 
 class _Facts:

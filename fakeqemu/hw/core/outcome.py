@@ -78,7 +78,8 @@ def _nearest(device: DeviceState) -> Outcome | None:
     for machine, moment in order:
         outcome = table.get(machine, {}).get(moment)
         if outcome and not _is_about_place(device.type_name, outcome):
-            return dict(outcome)
+            made = device.vm.profile.get("realize-made", f"{device.type_name}/{machine}/{moment}", {})
+            return {**outcome, **made}
     return None
 
 
