@@ -25,6 +25,7 @@ from fakeqemu.hw.core.inventory import (
 )
 from fakeqemu.hw.core.qdev import BusState, DeviceState
 from fakeqemu.hw.core.tree import bus_name, device_by_id, find_bus, find_recursive, main_system_bus
+from fakeqemu.hw.pci.acpi_hotplug import ejected_by_reset
 from fakeqemu.hw.pci.device import PCIDevice
 from fakeqemu.qapi.qdict import ordered
 from fakeqemu.qom.registry import new_object
@@ -70,7 +71,10 @@ def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug
             if from_json:
                 device.set(name, options[name])
             else:
-                device.set_str(name, options[name])
+                try:
+                    device.set_str(name, options[name])
+                except QemuError as err:
+                    raise _as_option(err) from None
         if bus is not None:
             device.parent_bus = bus
         device.realize()
@@ -186,19 +190,16 @@ def apply_globals(device: DeviceState) -> None:
         try:
             device.set_str(name, text)
         except QemuError as err:
-            refusal = refused(driver, name, text, _in_words_of_strings(device, name, err))
+            refusal = refused(driver, name, text, err)
             if not device.hotplugged:
                 raise refusal if not vm.compat.global_refusal_names_option else QemuError(refusal.desc) from None
             vm.error_report(f"warning: {refusal.desc}")
 
 
-def _in_words_of_strings(device: DeviceState, name: str, error: QemuError) -> QemuError:
-    """The same refusal as QEMU words it where a text is no option but a value by itself."""
-    if not error.desc.endswith("expects integer"):
-        return error
-    prop = device.find_property(name)
-    unsigned = prop is not None and prop.type.startswith("uint")
-    return QemuError(f"Parameter '{name}' expects {'uint64' if unsigned else 'an int64 value or range'}")
+def _as_option(error: QemuError) -> QemuError:
+    """The same refusal as QEMU words it for `-device TYPE,key=value`, which goes another way than -global."""
+    text, expects, what = error.desc.rpartition(" expects ")
+    return QemuError(f"{text} expects integer") if expects and what in ("int64", "uint64") else error
 
 
 def as_text(options: dict[str, Any]) -> dict[str, str]:
@@ -245,7 +246,7 @@ def request_unplug(device: DeviceState) -> None:
     if isinstance(device, PCIDevice):
         device.pending_deleted = True
         vm.trace("fake_unplug_requested", device=device.path)
-        _eject_at_reset(device)
+        _eject_at_reset(vm)
         return
     device.unparent()
 
@@ -263,13 +264,13 @@ def guest_ejects(device: DeviceState) -> None:
         function.unparent()
 
 
-def _eject_at_reset(device: DeviceState) -> None:
-    """A reset of the machine takes a pending device away, as if the guest had let it go."""
-    vm = device.vm
+def _eject_at_reset(vm: Machine) -> None:
+    """Have the next reset of the machine take pending devices away, as if the guest had let them go."""
 
     def eject() -> None:
-        if device.parent is not None:
-            guest_ejects(device)
+        for device in ejected_by_reset(vm):
+            if device.parent is not None:
+                guest_ejects(device)
 
     def on_reset(cause: str) -> None:  # noqa: ARG001 - any reset does it
         vm.on_reset.remove(on_reset)

@@ -70,11 +70,10 @@ def _nearest(device: DeviceState) -> Outcome | None:
     machines = dict.fromkeys([board.family if board is not None else "", *MACHINES])
     moments = ("hot", "cold") if device.hotplugged else ("cold", "hot")
     order = [(machine, moment) for moment in moments for machine in machines]
-    if _as_behind_port(device):
-        order.insert(0, BEHIND_PORT)
-    else:
+    if device.find_property("disable-legacy") is not None:
+        # Behind a port virtio leaves its old interface away, as elsewhere when it is told to.
         order.remove(BEHIND_PORT)
-        order.append(BEHIND_PORT)
+        order.insert(0 if _modern_only(device) else len(order), BEHIND_PORT)
     for machine, moment in order:
         outcome = table.get(machine, {}).get(moment)
         if outcome and not _is_about_place(device.type_name, outcome):
@@ -83,15 +82,11 @@ def _nearest(device: DeviceState) -> Outcome | None:
     return None
 
 
-def _as_behind_port(device: DeviceState) -> bool:
-    """Whether the device is as it would be behind a PCI Express port.
-
-    There virtio leaves its old interface away, as it does elsewhere when it is told to, and some change their class.
-    """
-    if device.find_property("disable-legacy") is not None:
-        wanted = device._values.get("disable-legacy", "auto")
-        if wanted != "auto":
-            return bool(wanted == "on")
+def _modern_only(device: DeviceState) -> bool:
+    """Whether a virtio device on PCI comes without its old interface."""
+    wanted = device._values.get("disable-legacy", "auto")
+    if wanted != "auto":
+        return bool(wanted == "on")
     return bool(getattr(device.parent_bus, "behind_port", False))
 
 

@@ -47,6 +47,11 @@ class BusState(Object):
         self.hotplug_handler: str | None = None
 
     @property
+    def record(self) -> dict[str, list[Any]] | None:
+        """What is recorded of the bus."""
+        return self._record
+
+    @property
     def kids(self) -> list[DeviceState]:
         """The devices on the bus, the newest first."""
         return [device for _, device in self._places()]

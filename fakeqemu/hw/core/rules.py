@@ -217,6 +217,14 @@ def _usb_device(device: DeviceState) -> None:
     device.port = free[0]
 
 
+def unplug_from_hub(hub: DeviceState) -> None:
+    """A hub that goes takes along what is plugged into it."""
+    bus = hub.parent_bus
+    for device in bus.kids if bus is not None else ():
+        if device.port.startswith(f"{hub.port}."):
+            device.unparent()
+
+
 def _usb_ports(bus: BusState) -> list[str] | None:
     """The ports of a controller; None where we do not know them."""
     owner = bus.owner

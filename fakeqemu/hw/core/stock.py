@@ -16,7 +16,7 @@ from __future__ import annotations
 from fakeqemu.hw.core import outcome as recorded
 from fakeqemu.hw.core import properties
 from fakeqemu.hw.core.qdev import BusState, DeviceState
-from fakeqemu.hw.core.rules import check_rules
+from fakeqemu.hw.core.rules import check_rules, unplug_from_hub
 from fakeqemu.hw.pci.config_space import BAR, ConfigSpace
 from fakeqemu.hw.pci.device import PCIDevice
 
@@ -57,6 +57,8 @@ class StockDevice(DeviceState):
         self.state = recorded.register_states(self)
 
     def device_unrealize(self) -> None:
+        if self.is_a("usb-hub"):
+            unplug_from_hub(self)
         if hasattr(self, "state"):
             self.state.unregister()
 

@@ -20,10 +20,15 @@ from fakeqemu.hw.core.qdev import BusState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fakeqemu.hw.core.qdev import DeviceState
     from fakeqemu.hw.pci.device import PCIDevice
+    from fakeqemu.qom.object import Property
     from fakeqemu.system.machine import Machine
 
+#: property of a bus that ACPI hotplugs on
+BSEL = "acpi-pcihp-bsel"
 SLOTS = 32
 FUNCTIONS = 8
 #: types of handlers that hotplug by ACPI: they take only devices of buses that ACPI knows
@@ -88,8 +93,21 @@ class PCIBus(BusState):
 
     def acpi_bus_number(self) -> int | None:
         """The number by which ACPI selects the bus; None if it does not know it."""
-        prop = self.find_property("acpi-pcihp-bsel")
-        return None if prop is None else int(self.read(prop))
+        from fakeqemu.hw.pci.acpi_hotplug import bus_numbers
+
+        known = bus_numbers(self.vm)
+        return known.index(self) if self in known else None
+
+    def find_property(self, name: str) -> Property | None:
+        found = super().find_property(name)
+        return None if name == BSEL and self.acpi_bus_number() is None else found
+
+    def properties(self) -> list[Property]:
+        unknown = self.acpi_bus_number() is None
+        return [prop for prop in super().properties() if not (unknown and prop.name == BSEL)]
+
+    def read(self, prop: Property) -> Any:
+        return self.acpi_bus_number() if prop.name == BSEL else super().read(prop)
 
     # --- places ---------------------------------------------------------------------------------------
 
