@@ -365,7 +365,17 @@ class QomTree:
     board, and not before somebody looks for it (`loaded`).
     """
 
-    __slots__ = ("_loaded", "_objects", "chardevs", "machine", "peripheral", "peripheral_anon", "root", "unattached", "vm")
+    __slots__ = (
+        "_loaded",
+        "_objects",
+        "chardevs",
+        "machine",
+        "peripheral",
+        "peripheral_anon",
+        "root",
+        "unattached",
+        "vm",
+    )
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm

@@ -138,7 +138,7 @@ def parse_text(type_name: str, name: str, text: str) -> Any:
     try:
         number = parse_int64(text) if INTEGERS[scalar][1] else parse_uint64(text)
     except NumberError:
-        raise QemuError(f"Parameter '{name}' expects integer") from None
+        raise QemuError(f"Parameter '{name}' expects {'int64' if INTEGERS[scalar][1] else 'uint64'}") from None
     return check_integer(scalar, name, number)
 
 

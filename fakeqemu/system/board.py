@@ -235,7 +235,9 @@ def find_machine(vm: Machine, name: str | None) -> dict[str, Any]:
             entry = profile.get("machines", key)
             if isinstance(entry, dict) and entry.get("is-default"):
                 return entry
-        raise QemuError("No machine specified, and there is no default", hint="Use -machine help to list supported machines")
+        raise QemuError(
+            "No machine specified, and there is no default", hint="Use -machine help to list supported machines"
+        )
     name = profile.get("machines", f"alias:{name}", name)
     found = profile.get("machines", name, None)
     if isinstance(found, dict):

@@ -31,7 +31,14 @@ MODEL_ID_LENGTH = 48
 #: properties that can be set whenever one likes: numbers -> the largest, and others
 _LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
 _SETTABLE = ("model-id", "realized", "start-powered-off", "vendor")
-_READ_ONLY = ("crash-information", "feature-words", "filtered-features", "hotpluggable", "hotplugged", "unavailable-features")
+_READ_ONLY = (
+    "crash-information",
+    "feature-words",
+    "filtered-features",
+    "hotpluggable",
+    "hotplugged",
+    "unavailable-features",
+)
 #: properties whose recorded values hold for every model, though they have no default
 _OF_ANY_MODEL = ("hotpluggable", "hotplugged", "hv-vendor-id", "lbr-fmt", "lbr_fmt", "memory", "parent_bus", "realized")
 #: the model whose values the profile's trees show

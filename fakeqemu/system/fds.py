@@ -56,6 +56,13 @@ class FdStore:
         self._named: dict[str, int] = {}
         self._sets: dict[int, FdSet] = {}
 
+    def close(self, fd: int) -> None:
+        """Close a descriptor that a client gave us; one that is closed already does not matter."""
+        try:
+            self._vm.host.close_fd(fd)
+        except OSError:
+            pass
+
     # --- by name --------------------------------------------------------------------------------------
 
     def put_named(self, name: str, fd: int) -> None:
@@ -155,18 +162,23 @@ class FdStore:
 
         Raises OSError: ENOENT for no such set, EACCES if none fits.
         """
-        import fcntl
-
         group = self._sets.get(set_id)
         if group is None:
             raise FileNotFoundError(2, "No such file or directory")
         for entry in group.fds:
-            if not entry.removed and fcntl.fcntl(entry.fd, fcntl.F_GETFL) & _ACCESS_MODE == flags & _ACCESS_MODE:
-                duplicate = os.dup(entry.fd)
-                os.set_inheritable(duplicate, False)
+            if not entry.removed and self._has_access(entry.fd, flags):
+                duplicate = self._vm.host.dup_fd(entry.fd)
                 group.duplicates.append(duplicate)
                 return duplicate
         raise PermissionError(13, "Permission denied")
+
+    def _has_access(self, fd: int, flags: int) -> bool:
+        """Whether a descriptor was opened for what `flags` want; one of a simulated host is good for everything."""
+        if not self._vm.host.real_fds:
+            return True
+        import fcntl
+
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & _ACCESS_MODE == flags & _ACCESS_MODE
 
     def open_path(self, path: str, flags: int, mode: int = 0o666) -> int:
         """As os.open, with `/dev/fdset/N` meaning a set; raises OSError."""
@@ -189,15 +201,7 @@ class FdStore:
         if self._vm.compat.fdset_cleaned_when_running and not self._vm.runstate.running:
             return
         for entry in [entry for entry in group.fds if entry.removed]:
-            close(entry.fd)
+            self.close(entry.fd)
             group.fds.remove(entry)
         if not group.fds and not group.duplicates:
             self._sets.pop(group.id, None)
-
-
-def close(fd: int) -> None:
-    """Close a descriptor that a client gave us; one that is closed already does not matter."""
-    try:
-        os.close(fd)
-    except OSError:
-        pass

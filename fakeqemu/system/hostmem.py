@@ -194,7 +194,7 @@ class MemoryBackendFile(HostMemoryBackend):
     def _option(self, name: str) -> Any:
         return self.value(name) if name in self._defined else None
 
-    def allocate(self) -> MappedStore:
+    def allocate(self) -> SparseStore | MappedStore:
         if "mem-path" not in self._values:
             raise QemuError("mem-path property not set")
         readonly, rom = bool(self._option("readonly")), self._option("rom") or "auto"
@@ -203,6 +203,8 @@ class MemoryBackendFile(HostMemoryBackend):
         align, offset = self.value("align"), self._option("offset") or 0
         if align % PAGE_SIZE:
             raise QemuError(f"alignment 0x{align:x} must be multiples of page size 0x{PAGE_SIZE:x}")
+        if not self.vm.host.real_fds:
+            return SparseStore()  # a simulated host has no files
         fd = self._open(self.value("mem-path"), readonly)
         try:
             self._check_and_size(fd, offset, readonly)
@@ -280,7 +282,7 @@ class MemoryBackendMemfd(HostMemoryBackend):
             raise QemuError(f"property 'hugetlbsize' of {self.type_name} doesn't take value '0'")
         super()._store(prop, value)
 
-    def allocate(self) -> MappedStore:
+    def allocate(self) -> SparseStore | MappedStore:
         if self.value("hugetlb"):
             huge = self.value("hugetlbsize") or 2 << 20
             if self.size % huge:
@@ -291,6 +293,8 @@ class MemoryBackendMemfd(HostMemoryBackend):
             raise QemuError(too_small(self.vm, self.block_name(), self.size, size, 0))
         if self.size >= ADDRESS_SPACE:
             raise QemuError(f"failed to resize memfd to {self.size}: File too large")
+        if not self.vm.host.real_fds:
+            return SparseStore()
         # Sealed against a change of its size, as QEMU does for whoever it hands the descriptor to.
         flags = os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if self.value("seal") else 0)
         try:
@@ -354,4 +358,3 @@ def query_memdev(vm: Machine) -> list[dict[str, Any]]:
             names = ("size", "merge", "dump", "prealloc", "share", "reserve", "policy", "host-nodes")
             shown.insert(0, {"id": child.name, **{name: child.value(name) for name in names}})
     return shown
-

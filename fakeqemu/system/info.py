@@ -78,4 +78,3 @@ def info_iothreads(vm: Machine) -> str:
         for name in ("poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch"):
             lines.append(f"  {name}={entry[name]}\r\n")
     return "".join(lines)
-

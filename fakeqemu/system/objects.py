@@ -149,4 +149,3 @@ class RngRandom(RngBackend):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fakeqemu.error import QemuError
 from fakeqemu.monitor.registry import qmp_command
-from fakeqemu.system.fds import close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def qmp_add_fd(vm: Machine, *, fdset_id: int | None = None, opaque: str | None =
     try:
         return vm.fds.add(fd, fdset_id, opaque)
     except QemuError:
-        close(fd)
+        vm.fds.close(fd)
         raise
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.system.machine import Machine
 
+
 @qmp_command
 def qmp_object_add(vm: Machine, options: dict[str, Any]) -> None:
     """Make an object."""

@@ -35,9 +35,7 @@ class UserCreatable(Object):
 
 def id_wellformed(text: str) -> bool:
     """Whether QEMU takes a text as an id: a letter, then letters, digits, `-`, `.`, `_`."""
-    return (
-        text.isascii() and text[:1].isalpha() and all(char.isalnum() or char in "-._" for char in text)
-    )
+    return text.isascii() and text[:1].isalpha() and all(char.isalnum() or char in "-._" for char in text)
 
 
 def object_add(vm: Machine, options: dict[str, Any]) -> Object:
