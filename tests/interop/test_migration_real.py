@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""A real QEMU 11.1 migrates to us and we to it: the bytes on the wire are QEMU's.
+
+`-machine none` with 8 MiB of RAM in a file that both the test and the emulator see: what the guest's memory holds is
+written before, and compared on the far side after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fakeqemu.testing.emulator import Emulator, short_directory
+from tests.interop._machines import OURS, REAL, Relay, start, stderr_of
+
+pytestmark = pytest.mark.real_qemu
+
+MIB = 1 << 20
+RAM_BYTES = 8 * MIB
+PAGE = 4096
+DIRECTIONS = [(OURS, REAL), (REAL, OURS)]
+Start = Callable[..., Awaitable[Emulator]]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return short_directory(tmp_path)
+
+
+@pytest_asyncio.fixture
+async def start_vm(directory: Path) -> AsyncIterator[Start]:
+    started: list[Emulator] = []
+
+    async def start_one(kind: str, name: str, *argv: str, version: str = "11.1", mib: int = 8) -> Emulator:
+        ram = directory / f"{name}.ram"
+        ram.touch()
+        backend = f"memory-backend-file,id=ram0,size={mib}M,mem-path={ram},share=on"
+        machine = ("-nodefaults", "-machine", "none,memory-backend=ram0", "-m", str(mib), "-object", backend)
+        vm = await start(kind, directory, name, *machine, *argv, version=version)
+        started.append(vm)
+        return vm
+
+    yield start_one
+    for vm in started:
+        await vm.stop()
+
+
+def pattern(pages: int = RAM_BYTES // PAGE) -> bytes:
+    """Pages of zeroes, of text and of noise, in runs of all lengths."""
+    chance = random.Random(5)
+    content = bytearray()
+    while len(content) < pages * PAGE:
+        kind = chance.choice(("zero", "text", "noise"))
+        for page in range(chance.choice((1, 2, 7, 40))):
+            if kind == "zero":
+                content += bytes(PAGE)
+            elif kind == "text":
+                content += (b"page %d " % page * PAGE)[:PAGE]
+            else:
+                content += chance.randbytes(PAGE)
+    return bytes(content[: pages * PAGE])
+
+
+class Sides:
+    """Source and destination with a known memory."""
+
+    def __init__(self, source: Emulator, destination: Emulator, directory: Path) -> None:
+        self.source = source
+        self.destination = destination
+        self.directory = directory
+        self.content = pattern()
+        self._ram_file("src").write_bytes(self.content)
+
+    def _ram_file(self, name: str) -> Path:
+        return self.directory / f"{name}.ram"
+
+    async def capabilities(self, **states: bool) -> None:
+        listed = [{"capability": name.replace("_", "-"), "state": on} for name, on in states.items()]
+        for vm in (self.source, self.destination):
+            await vm.execute("migrate-set-capabilities", {"capabilities": listed})
+
+    async def completed(self) -> dict[str, Any]:
+        """Wait until both sides say so; the memory is the same on both, and the pages add up."""
+        await self.source.wait_status("completed")
+        await self.destination.wait_status("completed")
+        await self.destination.wait_event("RESUME")
+        assert await self.destination.execute("query-migrate") == {"status": "completed"}
+        assert (await self.destination.execute("query-status"))["status"] == "running"
+        assert (await self.source.execute("query-status"))["status"] == "postmigrate"
+        assert self._ram_file("dst").read_bytes() == self.content
+        info: dict[str, Any] = await self.source.execute("query-migrate")
+        zero = sum(not any(self.content[at : at + PAGE]) for at in range(0, RAM_BYTES, PAGE))
+        assert info["ram"]["duplicate"] == zero
+        assert info["ram"]["duplicate"] + info["ram"]["normal"] == RAM_BYTES // PAGE
+        for vm in (self.source, self.destination):
+            assert stderr_of(vm) == ""
+        return info
+
+
+@pytest_asyncio.fixture(params=DIRECTIONS, ids=["to-real", "from-real"])
+async def sides(request: pytest.FixtureRequest, start_vm: Start, directory: Path) -> Sides:
+    kinds = request.param
+    source = await start_vm(kinds[0], "src")
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer")
+    both = Sides(source, destination, directory)
+    await both.capabilities(events=True)
+    return both
+
+
+@pytest.mark.parametrize("return_path", [False, True], ids=["plain", "return-path"])
+async def test_memory_arrives_over_unix_and_every_byte_is_counted(sides: Sides, return_path: bool) -> None:
+    await sides.capabilities(return_path=return_path)
+    relay = Relay(sides.directory / "relay", sides.directory / "dst.mig")
+    await relay.open()
+    await sides.destination.execute("migrate-incoming", {"uri": f"unix:{relay.target}"})
+    await sides.source.execute("migrate", {"uri": f"unix:{relay.path}"})
+    info = await sides.completed()
+    await relay.close()
+    assert info["ram"]["transferred"] == relay.forward
+    assert (relay.backward > 0) == return_path
+
+
+async def test_memory_arrives_over_tcp(sides: Sides) -> None:
+    await sides.destination.execute("migrate-incoming", {"uri": "tcp:127.0.0.1:0"})
+    address = (await sides.destination.execute("query-migrate"))["socket-address"][0]
+    await sides.source.execute("migrate", {"uri": f"tcp:127.0.0.1:{address['port']}"})
+    await sides.completed()
+
+
+async def test_memory_arrives_over_passed_descriptors(sides: Sides) -> None:
+    ends = socket.socketpair()
+    for vm, end in zip((sides.source, sides.destination), ends, strict=True):
+        vm.qmp.send_fd_scm(end.fileno())
+        await vm.execute("getfd", {"fdname": "mig"})
+        end.close()
+    await sides.destination.execute("migrate-incoming", {"uri": "fd:mig"})
+    await sides.source.execute("migrate", {"uri": "fd:mig"})
+    await sides.completed()
+
+
+async def test_memory_arrives_through_programs(sides: Sides) -> None:
+    path = sides.directory / "through"
+    await sides.source.execute("migrate", {"uri": f"exec:cat > {path}"})
+    await sides.source.wait_status("completed")
+    size = (await sides.source.execute("query-migrate"))["ram"]["transferred"]
+    async with asyncio.timeout(20):
+        while path.stat().st_size < size:  # cat may still be writing
+            await asyncio.sleep(0.01)
+    await sides.destination.execute("migrate-incoming", {"uri": f"exec:cat {path}"})
+    await sides.completed()
+
+
+@pytest.mark.parametrize("offset", [0, 1 << 16])
+async def test_memory_arrives_by_way_of_a_file(sides: Sides, offset: int) -> None:
+    path = sides.directory / "saved"
+    uri = f"file:{path},offset={offset}"
+    await sides.source.execute("migrate", {"uri": uri})
+    await sides.source.wait_status("completed")
+    size = (await sides.source.execute("query-migrate"))["ram"]["transferred"]
+    assert path.stat().st_size == offset + size
+    await sides.destination.execute("migrate-incoming", {"uri": uri})
+    await sides.completed()
+
+
+async def test_a_paused_guest_stays_paused(sides: Sides) -> None:
+    await sides.source.execute("stop")
+    await sides.destination.execute("migrate-incoming", {"uri": f"unix:{sides.directory}/dst.mig"})
+    await sides.source.execute("migrate", {"uri": f"unix:{sides.directory}/dst.mig"})
+    await sides.source.wait_status("completed")
+    await sides.destination.wait_status("completed")
+    assert (await sides.destination.execute("query-status"))["status"] == "paused"
+
+
+@pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
+async def test_another_size_of_memory_is_refused_in_the_same_words(
+    kinds: tuple[str, str], start_vm: Start, directory: Path
+) -> None:
+    source = await start_vm(kinds[0], "src")
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", mib=16)
+    events = {"capabilities": [{"capability": "events", "state": True}, {"capability": "return-path", "state": True}]}
+    for vm in (source, destination):
+        await vm.execute("migrate-set-capabilities", events)
+    uri = f"unix:{directory}/dst.mig"
+    await destination.execute("migrate-incoming", {"uri": uri, "exit-on-error": False})
+    await source.execute("migrate", {"uri": uri})
+    await destination.wait_status("failed")
+    await source.wait_status("failed")
+    assert await destination.execute("query-migrate") == {
+        "status": "failed",
+        "error-desc": "load of migration failed: Invalid argument: error while loading state for instance 0x0 of device "
+        "'ram': Failed to load vmstate version_id: 4, ret: -22",
+    }
+    assert stderr_of(destination).endswith("Size mismatch: ram0: 0x800000 != 0x1000000: Invalid argument\n")
+    assert (await source.execute("query-status"))["status"] == "running"
+    assert (await source.execute("query-migrate"))["error-desc"] in (
+        "Sibling indicated error 1",
+        "Unable to read from socket: Connection reset by peer",
+        "Unable to write to socket: Broken pipe",
+        "Channel error: Input/output error",
+    )
+
+
+@pytest.mark.parametrize("version", ["10.0", "7.2"])
+@pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
+async def test_older_releases_understand_us_and_we_them(
+    kinds: tuple[str, str], version: str, start_vm: Start, directory: Path
+) -> None:
+    source = await start_vm(kinds[0], "src", version=version)
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", version=version)
+    both = Sides(source, destination, directory)
+    await both.capabilities(events=True, return_path=True)
+    await destination.execute("migrate-incoming", {"uri": f"unix:{directory}/dst.mig"})
+    await source.execute("migrate", {"uri": f"unix:{directory}/dst.mig"})
+    await both.completed()
