@@ -68,11 +68,11 @@ class FdStore:
     def put_named(self, name: str, fd: int) -> None:
         """Keep `fd` under a name; one that was there before is closed. Raises QemuError for a name that is a number."""
         if name[:1].isdigit():
-            close(fd)
+            self.close(fd)
             raise QemuError("Parameter 'fdname' expects a name not starting with a digit")
         named = self._names_of_client(name)
         if name in named:
-            close(named[name])
+            self.close(named[name])
         named[name] = fd
 
     def close_named(self, name: str) -> None:
@@ -80,7 +80,7 @@ class FdStore:
         named = self._names_of_client(name)
         if name not in named:
             raise QemuError(f"File descriptor named '{name}' not found")
-        close(named.pop(name))
+        self.close(named.pop(name))
 
     def take_named(self, name: str) -> int:
         """The descriptor of that name, which is the caller's from now on; raises QemuError if there is none."""
