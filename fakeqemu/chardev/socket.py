@@ -77,7 +77,9 @@ class SocketChardev(Chardev):
             if backend.get("wait", False):
                 self._wait_for_client()
         elif self._reconnect_ns:
-            self._start_connecting()
+            # In a turn of its own, as QEMU does it in a thread: a failure is not the option's.
+            clock = self.vm.host.clock
+            self._retry = clock.call_at(clock.now_ns(), self._start_connecting)
 
     def _check(self, backend: dict[str, Any]) -> None:
         for option in ("tls-creds", "tls-authz"):

@@ -15,9 +15,11 @@ QEMU: os-posix.c, system/runstate.c
 from __future__ import annotations
 
 import _thread
+import gc
 import os
 
 from fakeqemu.error import QemuError
+from fakeqemu.io.host import set_comm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ class Process:
         self._chroot = ""
         self._user: tuple[int, int, str] | None = None
         self._on_end: list[Callable[[], None]] = []
-        set_comm(DEFAULT_COMM)
+        gc.disable()  # a start makes little garbage, and is short
+        set_comm(DEFAULT_COMM, os.getpid())
         host.interruptible = self.watch_signals
         host.on_interrupt = self._interrupted
         # From here on nobody but our thread hears of them; they wait until it is there.
@@ -231,13 +234,19 @@ class Process:
 
         poller = self.host.poller
         assert isinstance(poller, EpollPoller)
+        # What a start made stays: from here on only what comes later is looked through.
+        gc.freeze()
+        gc.enable()
         on_bug = self.on_bug
         if on_bug is not None:
             poller.on_error = lambda error: on_bug(error, "the main loop")
         poller.run(until)
 
     def leave(self, status: int) -> NoReturn:
-        """End: say what was said, unlink sockets and pid file. No teardown of the interpreter, which takes longer."""
+        """End: say what was said, do what `at_end` was given. No teardown of the interpreter, which takes longer.
+
+        As with QEMU, sockets of character devices are unlinked (they do it), one of an incoming migration is not.
+        """
         from fakeqemu.io.poller import EpollPoller
 
         try:
@@ -245,8 +254,6 @@ class Process:
                 self.host.poller.end_turn()
             for callback in reversed(self._on_end):
                 callback()
-            for listener in tuple(self.host.listeners):
-                listener.unlink()
         finally:
             self.give_up(status)
 
@@ -276,19 +283,6 @@ def leave_now(status: int) -> NoReturn:
         except (OSError, ValueError, AttributeError):
             pass
     os._exit(status)
-
-
-def set_comm(name: str) -> None:
-    """What ps and top show; cut to 15 bytes by the kernel."""
-    try:
-        fd = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        os.write(fd, os.fsencode(name)[:15])
-    except OSError:
-        pass
-    os.close(fd)
 
 
 def program_of(pid: int) -> str:

@@ -79,6 +79,8 @@ class CommandLine:
         self.uuid: bytes | None = None
         self.guest_name: str | None = None
         self.process_name: str | None = None
+        #: -name debug-threads=on
+        self.debug_threads = False
         #: the last -incoming that says where: "defer", a URI, or a channel (a dict)
         self.incoming: str | dict[str, Any] | None = None
         self.incoming_text = ""
@@ -221,6 +223,7 @@ class CommandLine:
     def _opt_name(self, opts: Opts) -> None:
         self.guest_name = self.reporter.guest_name = opts.get("guest")
         self.process_name = opts.get("process")
+        self.debug_threads = opts.get_bool("debug-threads")
 
     def _opt_incoming(self, text: str) -> None:
         from fakeqemu.vl.incoming import parse_incoming
@@ -375,8 +378,7 @@ class CommandLine:
                 raise helptext.trace_events(self.profile, self.reporter)
             self._trace_pattern(events)
         if opts.has("events"):
-            for pattern in self._trace_events_file(str(opts.get("events"))):
-                self._trace_pattern(pattern)
+            self._trace_events_file(str(opts.get("events")))
         self.trace_file = opts.get("file", self.trace_file)
 
     def _trace_pattern(self, pattern: str) -> None:
@@ -384,15 +386,19 @@ class CommandLine:
 
         warn_unknown(self, pattern)
 
-    def _trace_events_file(self, path: str) -> list[str]:
+    def _trace_events_file(self, path: str) -> None:
         from fakeqemu.vl.readconfig import read_lines
 
         try:
-            lines = [line.strip() for line in read_lines(path)]
+            lines = read_lines(path)
         except OSError as err:
             self.reporter.at = Location(file=path)
             raise QemuError(err.strerror or "") from None
-        return [line for line in lines if line and not line.startswith("#")]
+        for number, text in enumerate(lines, 1):
+            pattern = text.strip()
+            if pattern and not pattern.startswith("#"):
+                with self.reporter.within(Location(file=path, line=number)):
+                    self._trace_pattern(pattern)
 
     def _opt_msg(self, opts: Opts) -> None:
         self.reporter.with_timestamp = opts.get_bool("timestamp")

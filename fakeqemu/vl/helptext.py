@@ -84,5 +84,7 @@ def device(profile: VersionProfile, reporter: Reporter, opts: Opts) -> bool:
 
 def trace_events(profile: VersionProfile, reporter: Reporter) -> StartEnded:
     """`-trace help`: every trace event of the real QEMU."""
+    if profile.has("help", "-trace help"):
+        return recorded(profile, reporter, "-trace help")
     reporter.print("".join(f"{name}\n" for name in profile.keys("trace-events")))
     return StartEnded(0)

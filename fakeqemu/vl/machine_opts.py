@@ -182,13 +182,12 @@ def check_vga(line: CommandLine, reporter: Reporter) -> None:
     """Raise QemuError unless there is such a display adapter."""
     text = line.vga
     assert text is not None
-    if text in ("help",):
+    if text == "help":
         raise helptext.recorded(line.profile, reporter, "-vga help")
-    for name, (human, type_name) in _VGA_NAMES.items():
-        if text.startswith(name):
-            break
-    else:
+    name = next((name for name in _VGA_NAMES if text.startswith(name)), None)
+    if name is None:
         raise QemuError(f"unknown vga type: {text}")
+    human, type_name = _VGA_NAMES[name]
     if type_name and not line.profile.is_type(type_name):
         package = _VGA_PACKAGES.get(name)
         hint = f". Perhaps you want to install {package} package?" if package else ""

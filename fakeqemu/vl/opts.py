@@ -118,16 +118,16 @@ class OptsList:
         """What `help` prints: the parameters in the order of the alphabet."""
         if not self.params:
             return f"There are no options for {self.name}.\n"
-        lines = [f"{self.name} options:"]
-        for name in sorted(self.params):
-            param = self.params[name]
+        lines = []
+        for name, param in self.params.items():
             line = f"  {name}=<{_TYPE_WORDS[param.type]}>"
             if param.help:
                 line = f"{line:<24} - {param.help}"
             if param.default is not None:
                 line += f" (default: {param.default})"
             lines.append(line)
-        return "\n".join(lines) + "\n"
+        # The lines are sorted, not the names: `-` comes before `=`.
+        return "\n".join([f"{self.name} options:", *sorted(lines)]) + "\n"
 
 
 class Opts:

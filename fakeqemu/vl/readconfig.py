@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 
 from fakeqemu.error import QemuError
+from fakeqemu.qapi.qdict import ordered
 from fakeqemu.vl import keyval
 from fakeqemu.vl.location import Location
-from fakeqemu.vl.opts import Opts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,90 +39,85 @@ def read_lines(path: str) -> list[str]:
 
 
 def read_config(line: CommandLine, path: str) -> None:
-    """Take the options of a file; raises QemuError at the line that is wrong."""
+    """Take the options of a file; raises QemuError."""
     try:
         lines = read_lines(path)
     except IsADirectoryError as err:
         raise QemuError(f"Cannot read config file: {err.strerror}") from None
     except OSError as err:
         raise QemuError(f"Could not open '{path}': {err.strerror}") from None
-    _Reader(line, path).read(lines)
-
-
-class _Reader:
-    """Reads one file into a command line."""
-
-    __slots__ = ("_group", "_line", "_path", "_target", "_tree")
-
-    def __init__(self, line: CommandLine, path: str) -> None:
-        self._line = line
-        self._path = path
-        self._group: str | None = None
-        self._target: Opts | None = None
-        self._tree: dict[str, Any] = {}
-
-    def read(self, lines: list[str]) -> None:
-        reporter = self._line.reporter
-        before = reporter.at
-        for number, text in enumerate(lines, 1):
-            reporter.at = Location(file=self._path, line=number)
-            stripped = text.strip()
-            if not stripped or stripped.startswith("#"):
-                continue
-            if stripped.startswith("["):
-                self._finish_tree()
-                self._begin_group(stripped)
-            else:
-                self._assignment(stripped)
-        self._finish_tree()
-        reporter.at = before
-
-    def _begin_group(self, text: str) -> None:
-        name, quote, rest = text[1:].partition('"')
-        id_: str | None = None
-        if quote:
-            id_, quote, after = rest.partition('"')
-            if not quote or after.strip() != "]":
-                raise QemuError("parse error")
-        elif name.endswith("]"):
-            name = name[:-1]
+    if lines and not lines[-1]:
+        lines.pop()
+    section: _Section | None = None
+    for number, text in enumerate(lines, 1):
+        stripped = text.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        if stripped.startswith("["):
+            if section is not None:
+                section.finish(line, Location(file=path, line=number))
+            section = _Section(stripped)
+        elif section is None:
+            raise QemuError("no group defined")
         else:
-            raise QemuError("parse error")
-        self._group = name.strip()
-        self._tree = {}
-        self._target = None
-        if self._group in _MACHINE_GROUPS:
-            return
-        if self._group == "object":
-            self._tree = {} if id_ is None else {"id": id_}
-            return
-        if not self._line.groups.exists(self._group):
-            raise QemuError(f"There is no option group '{self._group}'")
-        group = self._line.groups[self._group]
-        self._target = group.create(id_, self._line.reporter.at)
+            section.assign(stripped)
+    if section is not None:
+        section.finish(line, Location(file=path, line=len(lines)))
 
-    def _assignment(self, text: str) -> None:
+
+class _Section:
+    """One `[group "id"]` and what is assigned in it; judged when it is over."""
+
+    __slots__ = ("group", "id", "values")
+
+    def __init__(self, header: str) -> None:
+        """Raises QemuError unless the line is `[group]` or `[group "id"]`."""
+        name, quote, rest = header[1:].partition('"')
+        self.id: str | None = None
+        self.values: dict[str, str] = {}
+        if quote:
+            self.id, quote, after = rest.partition('"')
+            well_formed = bool(quote) and after.strip() == "]"
+        else:
+            name, bracket, _ = name.partition("]")
+            well_formed = bool(bracket)
+        if not well_formed or not name.strip():
+            raise QemuError("parse error")
+        self.group = name.strip()
+
+    def assign(self, text: str) -> None:
+        """`key = "value"`; a key alone has the empty value. Raises QemuError."""
         name, equals, value = text.partition("=")
         name, value = name.strip(), value.strip()
-        if not equals or len(value) < 2 or not value.startswith('"') or not value.endswith('"'):
-            raise QemuError("parse error")
-        if self._group is None:
-            raise QemuError("no group defined")
-        if self._target is not None:
-            self._target.set(name, value[1:-1])
+        if equals and not (value.startswith('"') and value.count('"') > 1):
+            value = '""' if value == '"' else ""
+            if not value:
+                raise QemuError("parse error")
+        self.values[name] = value[1:].partition('"')[0] if equals else ""
+
+    def finish(self, line: CommandLine, place: Location) -> None:
+        """Hand the section to what it configures; raises QemuError."""
+        if self.group in _MACHINE_GROUPS:
+            with line.reporter.within(place):
+                text = ",".join(f"{name}={value.replace(',', ',,')}" for name, value in self.values.items())
+                tree = keyval.parse_without_help(text)
+                part = _MACHINE_GROUPS[self.group]
+                keyval.merge(line.machine, {part: tree} if part else tree)
+        elif self.group == "object":
+            with line.reporter.within(place):
+                line.objects.append(self._object(line))
+        elif not line.groups.exists(self.group):
+            raise QemuError(f"There is no option group '{self.group}'")
         else:
-            self._tree[name] = value[1:-1]
+            opts = line.groups[self.group].create(self.id, line.reporter.at)
+            for name in ordered(self.values):
+                opts.set(name, self.values[name])
 
-    def _finish_tree(self) -> None:
-        if self._group in _MACHINE_GROUPS and self._tree:
-            text = ",".join(f"{name}={value.replace(',', ',,')}" for name, value in self._tree.items())
-            tree = keyval.parse_without_help(text)
-            part = _MACHINE_GROUPS[self._group]
-            keyval.merge(self._line.machine, {part: tree} if part else tree)
-        elif self._group == "object" and self._tree:
-            from fakeqemu.qapi.schema import schema_of
-            from fakeqemu.vl.text_visitor import KeyvalVisitor
+    def _object(self, line: CommandLine) -> dict[str, Any]:
+        from fakeqemu.qapi.schema import schema_of
+        from fakeqemu.vl.text_visitor import KeyvalVisitor
 
-            type_ = schema_of(self._line.profile).arguments("object-add")
-            self._line.objects.append(KeyvalVisitor().visit_arguments(type_, dict(self._tree)))
-        self._tree = {}
+        tree = dict(self.values)
+        if self.id is not None:
+            tree["id"] = self.id
+        return KeyvalVisitor().visit_arguments(schema_of(line.profile).arguments("object-add"), tree)

@@ -58,7 +58,7 @@ class KeyvalVisitor(InputVisitor):
         try:
             value = parse_uint64(text) if unsigned else parse_int64(text)
         except NumberError:
-            raise QemuError(f"Parameter '{self.path}' expects {'integer' if not unsigned else 'integer'}") from None
+            raise QemuError(f"Parameter '{self.path}' expects integer") from None
         return self.sized_int(width, value)
 
     def text(self, value: Any) -> str:
@@ -123,7 +123,7 @@ class OptsVisitor(KeyvalVisitor):
                 result.append(text)
         return result
 
-    def kind_of(self, value: Any) -> str:
+    def kind_of(self, value: Any) -> str:  # noqa: ARG002  a flat parameter is never anything else
         return "string"
 
     def _bool(self, text: str) -> bool:

@@ -344,22 +344,38 @@ class Start:
             from fakeqemu.vl.globals import check_used
 
             check_used(self.vm, self.reporter)
+        if line.nodefaults or not line.default_net:
+            self._warn_of_lonely_nics()
         if line.vga not in (None, "none") and self._board.family in ("none", "microvm"):
             self.reporter.warn(
                 "A -vga option was passed but this machine type does not use that option; No VGA device has been created"
             )
+
+    def _warn_of_lonely_nics(self) -> None:
+        """There are no network back ends yet: every adapter is without."""
+        given = self.line.groups.given("device")
+        if given is None and not self.line.devices:
+            return
+        drivers = [(opts.get("driver"), opts.id) for opts in given.items] if given is not None else []
+        drivers += [(options.get("driver"), options.get("id")) for options, _ in self.line.devices]
+        counts: dict[str, int] = {}
+        for driver, id_ in drivers:
+            properties = self.vm.profile.device_properties(str(driver))
+            if not isinstance(properties, list) or not any(entry["name"] == "netdev" for entry in properties):
+                continue
+            number = counts.get(str(driver), 0)
+            counts[str(driver)] = number + (id_ is None)
+            self.reporter.warn(f"nic {id_ or f'{driver}.{number}'} has no peer")
 
     def _listen_for_guest(self) -> None:
         from fakeqemu.migration.qmp_cmds import qmp_migrate_incoming
 
         where = self.line.incoming
         try:
-            if isinstance(where, str):
-                outcome = qmp_migrate_incoming(self.vm, uri=where)
+            if isinstance(where, dict):
+                qmp_migrate_incoming(self.vm, channels=[where])
             else:
-                outcome = qmp_migrate_incoming(self.vm, channels=[where])
-            if outcome is not None:
-                self._finish(outcome, NOWHERE)
+                qmp_migrate_incoming(self.vm, uri=where)
         except QemuError as err:
             raise err.prefixed(f"-incoming {self.line.incoming_text}: ") from None
 
