@@ -5,5 +5,5 @@ A `SimWorld` is time and what is ready to run; it owns one network and one file 
 the world, with its own descriptors, process id and randomness. Nothing reads the real clock, so a run repeats exactly from
 its seed, and ninety virtual seconds pass in a millisecond.
 
-Reading order: `world`, `network`, `files`, `host`, `machines`.
+Reading order: `world`, `network`, `channel`, `files`, `host`. Whole machines on it: `fakeqemu.testing.sim_machine`.
 """

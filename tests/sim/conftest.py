@@ -14,8 +14,8 @@ from fakeqemu.hw.vfio.hostmodel import HostFunction, HostModel
 from fakeqemu.hw.vfio.migration import VFIOMigration
 from fakeqemu.hw.vfio.vendor import Arcs, MigrationFeatures
 from fakeqemu.migration.stream.qemu_file import QEMUFile
-from fakeqemu.sim.machines import SimMachine
 from fakeqemu.sim.world import SimWorld
+from fakeqemu.testing.sim_machine import SimMachine
 
 ALL_FLAGS = fsm.FLAG_STOP_COPY | fsm.FLAG_P2P | fsm.FLAG_PRE_COPY
 
