@@ -150,14 +150,37 @@ class GHashTable:
     def _maybe_resize(self) -> None:
         size = len(self._slots)
         if (size > self._count * 4 and size > 1 << _MIN_SHIFT) or size <= self._occupied + self._occupied // 16:
-            keys = list(self)
-            shift = max(int(self._count * 1.333).bit_length(), _MIN_SHIFT)
-            self._set_shift(shift)
-            for key in keys:
-                at, h, _ = self._find(key)
-                self._hashes[at] = h
-                self._slots[at] = key
-            self._occupied = self._count
+            self._resize()
+
+    def _resize(self) -> None:
+        """Move to the size that fits, in place.
+
+        Slot by slot an entry is taken out and put where it belongs; if one that has not moved yet is there, that one is
+        taken out and goes on in its stead. So the order is not that of inserting anew.
+        """
+        old_size = len(self._slots)
+        shift = max(int(self._count * 1.333).bit_length(), _MIN_SHIFT)
+        size = 1 << shift
+        hashes = self._hashes + [_EMPTY] * (size - old_size)
+        slots = self._slots + [""] * (size - old_size)
+        settled = [False] * len(slots)
+        for start in range(old_size):
+            h, key = hashes[start], slots[start]
+            if settled[start]:
+                continue
+            hashes[start], slots[start] = _EMPTY, ""
+            while h > _TOMBSTONE:
+                at = (h * 11 & 0xFFFFFFFF) % _PRIMES[shift]
+                step = 0
+                while settled[at]:
+                    step += 1
+                    at = at + step & size - 1
+                settled[at] = True
+                hashes[at], h = h, hashes[at]
+                slots[at], key = key, slots[at]
+        self._shift = shift
+        self._hashes, self._slots = hashes[:size], slots[:size]
+        self._occupied = self._count
 
 
 def first_in_table(keys: Iterable[str], visited: Iterable[str]) -> str | None:

@@ -34,8 +34,24 @@ def test_the_table_holds_what_was_put_in_and_not_taken_out(keys: list[str], data
     assert all(key in table for key in left)
 
 
-def test_which_unexpected_member_is_named() -> None:
-    # {"execute": "query-name", "arguments": {...}} on QEMU 11.1
-    assert first_in_table({"a": 1}, ()) == "a"
-    assert first_in_table({"a": 1}, ("a",)) is None
-    assert first_in_table({"b": 1, "~bogus": 2}, ("b",)) == "~bogus"
+@pytest.mark.parametrize(
+    ("keys", "visited", "named"),
+    [
+        (["a"], [], "a"),
+        (["b", "~bogus"], ["b"], "~bogus"),
+        # tables that grew while they were filled, and in which taking out left gaps
+        (["mode", "name", "~bogus", "qux", "dd", "baz", "123", "cc", "bb"], ["name", "mode"], "dd"),
+        (["instances", "~bogus", "cc", "qux", "123", "bb", "\u00e9", "dd", "foo"], ["instances"], "foo"),
+        (["id", "step", "rounds", "initial", "max", "~bogus", "123", "cc", "baz"],
+         ["initial", "max", "rounds", "step", "id"], "123"),
+        (["implements", "~bogus", "aa", "bb", "qux", "dd", "\u00e9", "cc", "foo"], ["implements"], "qux"),
+        (["type", "x-y", "name", "~bogus", "qux", "dd", "cc", "foo", "aa"], ["name", "type"], "x-y"),
+    ],
+)  # fmt: skip
+def test_which_unexpected_argument_is_named(keys: list[str], visited: list[str], named: str) -> None:
+    """As QEMU 11.1 named them."""
+    assert first_in_table(keys, visited) == named
+
+
+def test_none_is_named_when_all_were_visited() -> None:
+    assert first_in_table(["a"], ["a"]) is None
