@@ -14,8 +14,8 @@ import os
 import sys
 
 from fakeqemu.error import NotEmulated, QemuError
-from fakeqemu.io.host import ProcessHost
-from fakeqemu.io.process import Process, leave_now, set_comm
+from fakeqemu.io.host import ProcessHost, set_comm
+from fakeqemu.io.process import Process, leave_now
 from fakeqemu.qapi.profile import ProfileError, VersionProfile
 from fakeqemu.system.build import new_machine
 from fakeqemu.vl import fake
@@ -46,10 +46,11 @@ def main() -> NoReturn:
         leave_now(1)
     reporter = Reporter(program, host.write_stderr, _write_stdout, host.clock.wall_ns)
     process = Process(host)
+    process.at_end(lambda: vm.chardevs.close_all() if vm.has_part("chardevs") else None)
     try:
         line = start(vm, argv, reporter, process)
         if line.process_name is not None:
-            set_comm(line.process_name)
+            set_comm(line.process_name, host.pid)
         if line.chroot is not None or line.ids is not None:
             from fakeqemu.preload import load_everything
 
@@ -75,8 +76,6 @@ def run(vm: Machine, process: Process) -> NoReturn:
 
     process.on_signal = killed
     process.on_bug = vm.report_bug
-    if vm.has_part("chardevs"):
-        process.at_end(vm.chardevs.close_all)
     process.watch_signals()
     process.run(lambda: bool(ended))
     process.leave(vm.exit_status)
@@ -88,6 +87,8 @@ def start(vm: Machine, argv: list[str], reporter: Reporter, process: Process | N
     line.parse(argv)
     if vm.fake:
         _take_settings(vm)
+    if isinstance(vm.host, ProcessHost):
+        vm.host.names_threads = line.debug_threads or vm.compat.threads_named
     vm.host.log = reporter.report  # type: ignore[method-assign]  # with time and guest's name, as -msg asks
     Start(line, vm, process).run()
     return line

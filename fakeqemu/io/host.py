@@ -45,6 +45,8 @@ class ProcessHost(Host):
         self.program = program
         #: whether vCPUs and iothreads get a thread that tools can see
         self.real_threads = True
+        #: whether those threads are named for tools
+        self.names_threads = False
         self.listeners: list[socket.SocketListener] = []
         #: called before waiting for one descriptor alone; returns another that ends the wait (a signal came), or -1
         self.interruptible: Callable[[], int] | None = None
@@ -215,6 +217,19 @@ class ProcessHost(Host):
         self.poller.close()
 
 
+def set_comm(name: str, tid: int) -> None:
+    """What ps and top show for a thread of ours; the kernel cuts it to 15 bytes."""
+    try:
+        fd = os.open(f"/proc/self/task/{tid}/comm", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, os.fsencode(name)[:15])
+    except OSError:
+        pass
+    os.close(fd)
+
+
 class Thread(HostThread):
     """A real thread that sleeps until it is stopped."""
 
@@ -239,6 +254,8 @@ class Thread(HostThread):
         finally:
             _thread.stack_size(before)
         started.acquire()
+        if host.names_threads:
+            set_comm(name, self.tid)
 
     def stop(self) -> None:
         if self in self._host._threads:

@@ -622,6 +622,13 @@ ROWS: tuple[CompatRow, ...] = (
         "Names of tasks in traces; review of the series asks for `vfio_vm_state_change`.",
         ("vfio_vmstate_change", "vfio_vm_state_change"),
     ),
+    # --- threads ---
+    CompatRow(
+        "threads_named",
+        "Threads have names even without -name debug-threads=on.",
+        (((), False), ((11, 1), True)),
+        "`CPU 0/TCG` in /proc/PID/task/TID/comm.",
+    ),
 )
 
 ROWS_BY_NAME: dict[str, CompatRow] = {row.name: row for row in ROWS}

@@ -389,3 +389,32 @@ def test_comm_is_what_tools_look_for(commands: dict[str, list[str]], tmp_path: P
         )
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("name", ["vm", "vm,debug-threads=on"])
+@pytest.mark.parametrize("profile", ["7.2", "10.0", "11.1"])
+def test_each_vcpu_and_iothread_has_a_thread_with_the_name_of_the_release(
+    tmp_path: Path, name: str, profile: str
+) -> None:
+    real = real_qemu(profile)
+    if real is None:
+        pytest.skip(f"no real QEMU {profile} here")
+    words = ("-machine", "q35", "-S", "-smp", "2", "-object", "iothread,id=io1", "-name", name)
+
+    def names(emulator: Emulator) -> list[str]:
+        process = emulator.start(*QMP, *words)
+        connection = emulator.connect()
+        connection.sendall(b'{"execute": "query-cpus-fast"}{"execute": "query-iothreads"}')
+        said = b""
+        while said.count(b"\r\n") < 2:
+            said += connection.recv(65536)
+        ids = [int(found) for found in re.findall(rb"\"thread-id\": ([1-9]\d*)", said)]
+        assert len({*ids, process.pid}) == 4
+        main = Path(f"/proc/{process.pid}/comm").read_text()
+        comms = [Path(f"/proc/{process.pid}/task/{tid}/comm").read_text() for tid in ids]
+        process.kill()
+        process.communicate()
+        return ["main" if comm == main else comm for comm in comms]
+
+    with fake_qemu(profile) as fake:
+        assert names(Emulator(fake, tmp_path / "fake")) == names(Emulator(real, tmp_path / "real"))

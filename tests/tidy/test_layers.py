@@ -42,6 +42,8 @@ LAYERS: dict[str, int] = {
     "fakeqemu.testing": 8,
     "fakeqemu.cli": 8,
     "fakeqemu.tool": 8,
+    "fakeqemu.tool_commands": 8,
+    "fakeqemu.tool_shell": 8,
     "fakeqemu.shim": 8,
     "fakeqemu.health": 8,
     "fakeqemu.demo": 8,

@@ -43,7 +43,7 @@ def add(vm: Machine, label: str = "c", /, **data: Any) -> Chardev:
 def settle(vm: Machine) -> None:
     host = vm.host
     assert isinstance(host, SimHost)
-    host.world.run_ready()
+    host.world.run_for(0)
 
 
 def connect(vm: Machine) -> Channel:
