@@ -354,6 +354,7 @@ class Container(Object):
         return [self._children[name] for name in self._table]
 
     def properties(self) -> list[Property]:
+        self.open_record()
         children = [self.find_property(child.name) for child in reversed(self.in_table_order())]
         return [Property("type", "string", writable=False), *(prop for prop in children if prop is not None)]
 
@@ -379,7 +380,7 @@ class QomTree:
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
-        self.root = Object(vm, "container")
+        self.root = Container(vm)
         self._loaded = False
         #: /machine; None until -machine has chosen
         self.machine: Object | None = None
