@@ -384,10 +384,15 @@ class Start:
         failures: list[QemuError] = []
 
         async def guarded() -> None:
+            # Commands wait meanwhile, as they do for QEMU's main loop. (x-exit-preconfig has the lock already.)
+            locked = self.vm.bql.try_acquire()
             try:
                 await coro
             except QemuError as err:
                 failures.append(err)
+            finally:
+                if locked:
+                    self.vm.bql.release()
 
         with self.reporter.within(place):
             task = self.vm.host.start(guarded(), "vl")
