@@ -119,6 +119,8 @@ class FileChardev(ChannelChardev):
 
     def _open(self, path: str, flags: int) -> Channel:
         try:
+            if path.startswith("/dev/fdset/"):
+                return self.vm.host.channel_for_fd(self.vm.fds.open_path(path, flags), name=self.label)
             return self.vm.host.open_channel(path, flags, 0o666, name=self.label)
         except OSError as error:
             raise QemuError(f"Could not open '{path}': {error.strerror}") from None

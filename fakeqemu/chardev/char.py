@@ -224,7 +224,7 @@ class Chardev(Object):
         """Copy what the front end writes to a file; raises QemuError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
         try:
-            self._log_fd = os.open(path, flags, 0o666)
+            self._log_fd = self.vm.fds.open_path(path, flags)
         except OSError as error:
             raise QemuError(f"Could not create '{path}': {error.strerror}") from None
 

@@ -300,7 +300,10 @@ def _open_fdset(vm: Machine, path: str, flags: int, name: str) -> Channel:
 def _take_fd(vm: Machine, fd: int, name: str) -> Channel:
     if vm.compat.migration_fd_file_refused and not _is_socket_or_pipe(vm, fd):
         if vm.host.real_fds:
-            os.close(fd)
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # there is no such descriptor
         raise QemuError("fd: migration to a file is not supported. Use file: instead.")
     try:
         return vm.host.channel_for_fd(fd, name=name)

@@ -278,8 +278,6 @@ class Incoming:
         self._unregister_yank()
 
     def close(self) -> None:
-        """The process ends: nobody listens any more."""
-        if self._listener is not None:
-            self._listener.close()
+        """The process ends. The listening socket goes with the host, and its file stays, as with QEMU."""
         if self._channel is not None:
             self._channel.close()

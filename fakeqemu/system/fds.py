@@ -101,9 +101,14 @@ class FdStore:
             return dispatcher.current.named_fds
         return next((monitor.named_fds for monitor in dispatcher.monitors if name in monitor.named_fds), self._named)
 
+    def _client_is_asking(self) -> bool:
+        return self._vm.has_part("dispatcher") and self._vm.dispatcher.current is not None
+
     def from_param(self, text: str) -> int:
         """What `fd=TEXT` means: a descriptor by name, or, if the text is a number, that of our own. Raises QemuError."""
         if not text[:1].isdigit():
+            if text not in self._names_of_client(text) and not self._client_is_asking():
+                raise QemuError(f"Invalid file descriptor number '{text}'")  # names are a monitor's
             return self.take_named(text)
         if not text.isdigit():
             raise QemuError(f"Invalid parameter type for file descriptor '{text}'")
