@@ -5,6 +5,7 @@ Nothing here is special to fakeqemu but the program's name: replace it by qemu-s
 """
 
 import asyncio
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -35,7 +36,8 @@ async def main() -> None:
         assert status["status"] == "paused"
 
         await client.execute("quit")
-        await client.disconnect()
+        with contextlib.suppress(EOFError):  # QEMU has hung up by then
+            await client.disconnect()
         assert await emulator.wait() == 0
 
 

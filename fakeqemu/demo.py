@@ -139,7 +139,7 @@ def report(run: Run, columns: int) -> str:
         lines += draw(run.states[side], begin, end, columns)
     lines += [
         "",
-        f"  downtime {run.downtime_ms} ms, total {run.total_ms} ms, {run.transferred} bytes of RAM stream",
+        f"  downtime {run.downtime_ms} ms, total {run.total_ms} ms, {run.transferred} bytes sent",
         "",
     ]
     return "\n".join(lines)
