@@ -6,7 +6,7 @@ member that nobody visited is reported when its object is done. The result is a 
 unsigned numbers taken modulo 2^64, and without defaults (a function knows its own).
 
 `InputVisitor` walks; what a scalar may look like, and the words for it, are a subclass's: JSON values here
-(`QObjectInputVisitor`), texts of the command line in `keyval_visitor`.
+(`QObjectInputVisitor`), texts of the command line in `vl.text_visitor`.
 
 Texts name a member by its *path* (`actions[0].data.device`) or only by its last name, for which an element of a list
 has `null`: see which is which below.
