@@ -42,7 +42,7 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "OnOffSplit": ("on", "off", "split"),
     "HostMemPolicy": ("default", "preferred", "bind", "interleave"),
     "QCryptoSecretFormat": ("raw", "base64"),
-    "MonitorQMPCloseAction": ("none", "stop", "shutdown"),
+    "MonitorQMPCloseAction": ("none", "delete"),
 }
 
 I64_MIN, I64_MAX, U64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
@@ -64,6 +64,8 @@ def scalar_type(type_name: str) -> str | None:
 
 def default_of(type_name: str) -> Any:
     """What a property of this type reads when nothing else is known; None when the type has no such value."""
+    if type_name in ENUMS:
+        return ENUMS[type_name][0]
     scalar = scalar_type(type_name)
     if scalar == "bool":
         return False

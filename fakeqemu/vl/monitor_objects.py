@@ -34,6 +34,11 @@ class MonitorObject(UserCreatable):
         monitors.attach(self.vm, chardev, self.name or "", mode, pretty=pretty)
         self._label = chardev.label
 
+    def check_deletable(self) -> None:
+        current = self.vm.dispatcher.current
+        if self.type_name == "monitor-qmp" and current is not None and current.name == self.name:
+            raise QemuError("Cannot delete the current QMP monitor")
+
     def unparented(self) -> None:
         chardev = None if self._label is None else self.vm.chardevs.find(self._label)
         if chardev is not None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fakeqemu.system.machine import Machine
     from fakeqemu.vl.opts import Opts
 
+#: what monitors that -qmp and -monitor make are called, with a number
+COMPAT_NAME = "compat_monitor"
+
 
 def new_monitor(vm: Machine, opts: Opts) -> None:
     """The monitor that the parameters ask for; raises QemuError."""
@@ -32,7 +35,26 @@ def new_monitor(vm: Machine, opts: Opts) -> None:
         raise QemuError(f'chardev "{label}" not found')
     if mode == "readline" and opts.get_bool("pretty"):
         raise QemuError("'pretty' is not compatible with HMP monitors")
+    if vm.profile.is_type("monitor-qmp"):
+        _new_object(vm, opts.id, label, str(mode), pretty=opts.get_bool("pretty"))
+        return
     attach(vm, chardev, opts.id or label, str(mode), pretty=opts.get_bool("pretty"))
+
+
+def _new_object(vm: Machine, name: str | None, label: str, mode: str, *, pretty: bool) -> None:
+    """The monitor as an object, where releases have those; one without a name gets the next free number."""
+    from fakeqemu.system.user_creatable import add_type
+
+    number = 0
+    while name is None:
+        free = f"{COMPAT_NAME}{number}"
+        if vm.chardevs.find(free) is None and vm.qom.objects.child(free) is None:
+            name = free
+        number += 1
+    if mode == "control":
+        add_type(vm, "monitor-qmp", name, {"chardev": label, "pretty": pretty})
+    else:
+        add_type(vm, "monitor-hmp", name, {"chardev": label})
 
 
 def attach(vm: Machine, chardev: Chardev, name: str, mode: str, *, pretty: bool) -> None:
