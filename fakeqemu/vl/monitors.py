@@ -54,7 +54,7 @@ def _new_object(vm: Machine, name: str | None, label: str, mode: str, *, pretty:
     if mode == "control":
         add_type(vm, "monitor-qmp", name, {"chardev": label, "pretty": pretty})
     else:
-        add_type(vm, "monitor-hmp", name, {"chardev": label})
+        add_type(vm, "monitor-hmp", name, {"chardev": label, "readline": True})
 
 
 def attach(vm: Machine, chardev: Chardev, name: str, mode: str, *, pretty: bool) -> None:
