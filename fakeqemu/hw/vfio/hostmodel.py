@@ -5,7 +5,7 @@ The default host (another one: `-fake host=FILE`, see `hostfile`):
 
     0000:3b:00.0                 network card, its physical function: in use by the host (mlx5_core), group 40
     0000:3b:00.1 to 0000:3b:01.7 fifteen virtual functions with a variant driver: STOP_COPY, P2P, PRE_COPY, DMA logging,
-                                 every arc 50 ms, 1 MiB before and 1 MiB after the stop; groups 41 to 55
+                                 every arc 50 ms, 1 MiB before and 64 KiB after the stop; groups 41 to 55
     0000:5e:00.0                 storage controller without migration support, group 60
     0000:86:00.1, 0000:86:00.2   accelerators that can STOP_COPY only (no P2P, no PRE_COPY), arcs 30 ms, groups 61, 62
     0000:86:00.3                 the same with PRE_COPY, without P2P, group 63
@@ -159,7 +159,11 @@ def _network_card() -> list[HostFunction]:
                 group=40 + index,
                 driver="mlx5_vfio_pci",
                 migration=MigrationFeatures(
-                    STOP_COPY_P2P_PRE_COPY, precopy_v2=True, dma_logging=True, arcs=Arcs(50 * NS_PER_MS)
+                    STOP_COPY_P2P_PRE_COPY,
+                    precopy_v2=True,
+                    dma_logging=True,
+                    stop_copy_bytes=64 << 10,
+                    arcs=Arcs(50 * NS_PER_MS),
                 ),
             )
         )
