@@ -35,14 +35,14 @@ _MAX_NAME_LENGTH = 4096
 class Configuration:
     """What came in. `load` checks it against the machine."""
 
-    __slots__ = ("_vm", "caps", "len", "name", "target_page_bits", "uuid")
+    __slots__ = ("_vm", "capabilities", "len", "name", "target_page_bits", "uuid")
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self.len = 0
         self.name = b""
         self.target_page_bits = _TARGET_PAGE_BITS
-        self.caps: list[str] | None = None
+        self.capabilities: list[str] | None = None
         self.uuid = b""
 
     async def load(self, f: QEMUFile) -> None:
@@ -76,7 +76,7 @@ class Configuration:
             (uint32("len"), custom("name", "buffer", 0, unused_put, get_name)),
             subsections=(
                 sub("target-page-bits", uint32("target_page_bits")),
-                sub("capabilities", custom("caps", "capability", 0, unused_put, get_capabilities)),
+                sub("capabilities", custom("capabilities", "capability", 0, unused_put, get_capabilities)),
                 sub("uuid", buffer("uuid", 16), post_load=lambda _state, _version: self._check_uuid()),
             ),
             post_load=lambda _state, _version: self._check(),
@@ -93,7 +93,7 @@ class Configuration:
             raise PostLoadError(text, in_chain=True)
         for capability in CONFIGURATION_CAPABILITIES:
             local = self._vm.migration.options.on(capability)
-            remote = capability in (self.caps or ())
+            remote = capability in (self.capabilities or ())
             if local != remote:
                 word = ("off", "on")
                 line = f"Capability {capability} is {word[local]}, but received capability is {word[remote]}"

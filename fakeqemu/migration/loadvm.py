@@ -144,7 +144,8 @@ class LoadVM:
         try:
             await configuration.load(self._f)
         except LoadError as err:
-            raise self._fault(err.errno, err.desc, old=err.old_lines, lines=err.lines) from None
+            number = errno.EINVAL if self._vm.compat.migration_error_chain else err.errno
+            raise self._fault(number, err.desc, old=err.old_lines, lines=err.lines) from None
 
     # --- sections -------------------------------------------------------------------------------------
 
@@ -171,14 +172,18 @@ class LoadVM:
 
     async def _start_or_full(self, kind: int) -> None:
         f, vm = self._f, self._vm
+        section_id = 0
         try:
             section_id = await f.get_be32()
             idstr = await f.get_counted_string()
+        except EndOfStream:
+            raise self._fault(errno.EINVAL, f"Unable to read ID string for section {section_id}") from None
+        try:
             instance_id = await f.get_be32()
             version_id = await f.get_be32()
         except EndOfStream as err:
-            chain = f"Failed to read instance/version ID: stream error: -{err.errno}"
-            raise self._fault(err.errno, chain, old=[f"Failed to read instance/version ID: {err.errno}"]) from None
+            chain = f"Failed to read instance/version ID: -{err.errno}"
+            raise self._fault(err.errno, chain, old=[f"qemu_loadvm_section_start_full: {chain}"]) from None
         vm.trace(
             "qemu_loadvm_state_section_startfull", section_id=section_id, idstr=idstr, instance_id=instance_id,
             version_id=version_id,
@@ -216,8 +221,8 @@ class LoadVM:
         try:
             section_id = await self._f.get_be32()
         except EndOfStream as err:
-            chain = f"Failed to read section ID: stream error: -{err.errno}"
-            raise self._fault(err.errno, chain, old=[f"Failed to read section ID: {err.errno}"]) from None
+            chain = f"Failed to read section ID: -{err.errno}"
+            raise self._fault(err.errno, chain, old=[f"qemu_loadvm_section_part_end: {chain}"]) from None
         self._vm.trace("qemu_loadvm_state_section_partend", section_id=section_id)
         entry = self._by_id.get(section_id)
         if entry is None:
@@ -293,12 +298,12 @@ class LoadVM:
             command = await self._f.get_be16()
             length = await self._f.get_be16()
         except EndOfStream as err:
-            chain = f"Failed to load command: stream error: -{err.errno}"
+            chain = f"Failed to load VM process command: stream error: -{err.errno}"
             raise self._fault(err.errno, chain, old=[]) from None
         try:
             await run_command(self, command, length)
-        except EndOfStream as err:
-            raise self._fault(err.errno, f"Failed to load command: stream error: -{err.errno}", old=[]) from None
+        except EndOfStream:
+            pass  # what follows finds the end again, and that is what QEMU reports
 
     @property
     def vm(self) -> Machine:

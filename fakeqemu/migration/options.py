@@ -192,7 +192,9 @@ class MigrationOptions:
 
     def set_parameters(self, changes: dict[str, Any]) -> None:
         """Take new values, checked as the set that would result; raises QemuError and changes nothing then."""
-        ignored = () if self._vm.compat.migration_multifd_levels_settable else ("multifd-zlib-level", "multifd-zstd-level")
+        ignored = (
+            () if self._vm.compat.migration_multifd_levels_settable else ("multifd-zlib-level", "multifd-zstd-level")
+        )
         changes = {name: self._normal(name, value) for name, value in changes.items() if name not in ignored}
         new = {**self.parameters, **changes}
         self.check_parameters(new)

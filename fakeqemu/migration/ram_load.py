@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from fakeqemu.error import StreamError
 from fakeqemu.migration.register import SaveVMHandlers
+from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import (
     RAM_SAVE_FLAG_CONTINUE,
     RAM_SAVE_FLAG_EOS,
@@ -88,8 +89,12 @@ class RAMLoadHandlers(SaveVMHandlers):
     async def _load_block_list(self, f: QEMUFile, total: int) -> None:
         self._last_block = None
         while total > 0:
-            name = await f.get_counted_string()
-            length = await f.get_be64()
+            name, length = "", 0
+            try:
+                name = await f.get_counted_string()
+                length = await f.get_be64()
+            except EndOfStream:
+                pass  # QEMU takes zeroes where the stream ends
             block = self._find(name)
             if block is None:
                 raise self._refusal(f'Unknown ramblock "{name}", cannot accept migration')

@@ -161,9 +161,13 @@ class QEMUFile:
         return len(self._in) - self._pos
 
     async def fill(self, size: int) -> None:
-        """Wait until `size` bytes are there; raises EndOfStream when they never will be."""
+        """Wait until `size` bytes are there; raises EndOfStream when they never will be, and forgets what was."""
         while len(self._in) - self._pos < size:
-            await self._read_more(size)
+            try:
+                await self._read_more(size)
+            except EndOfStream:
+                self._pos = len(self._in)
+                raise
 
     async def _read_more(self, size: int) -> None:
         if self.end is not None:
@@ -198,16 +202,16 @@ class QEMUFile:
 
     async def peek_byte(self) -> int:
         """The next byte, left where it is; raises EndOfStream when there is none."""
-        if self._pos >= len(self._in):
-            await self.fill(1)
+        await self.fill(1)
         return self._in[self._pos]
 
     async def peek(self, size: int) -> bytes:
         """Up to `size` bytes, left where they are; fewer only at the end."""
-        try:
-            await self.fill(size)
-        except EndOfStream:
-            self.end = self.end if self.channel is not None else None
+        while self.available < size:
+            try:
+                await self._read_more(size)
+            except EndOfStream:
+                break
         return self._in[self._pos : self._pos + size]
 
     async def get_be16(self) -> int:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Damaged streams sent to a real QEMU and to us: the same end, the same words.
+
+Compared are query-migrate, query-status, the events, and stderr. A destination that keeps living (exit-on-error=false)
+is asked; 7.2 has no such thing, and its exit status stands in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakeqemu.testing.emulator import Emulator, short_directory
+from tests.interop._machines import OURS, REAL, start, stderr_of
+from tests.migration.streams import CASES, Case
+
+pytestmark = pytest.mark.real_qemu
+
+#: what may differ: a timing, not a word
+ENDS = ("completed", "failed")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return short_directory(tmp_path)
+
+
+async def outcome(kind: str, case: Case, version: str, directory: Path) -> dict[str, Any]:
+    """What becomes of the stream at a destination of that kind."""
+    argv = ["-nodefaults", "-machine", "none", "-incoming", "defer"]
+    if case.mib:
+        argv += ["-m", str(case.mib)]
+    if case.uuid:
+        argv += ["-uuid", case.uuid]
+    vm = await start(kind, directory, kind, *argv, version=version)
+    try:
+        return await _outcome(vm, case, directory / kind)
+    finally:
+        await vm.stop()
+
+
+async def _outcome(vm: Emulator, case: Case, path: Path) -> dict[str, Any]:
+    states = [{"capability": name, "state": True} for name in ("events", *case.capabilities)]
+    await vm.execute("migrate-set-capabilities", {"capabilities": states})
+    await vm.execute("migrate-incoming", {"uri": f"unix:{path}", "exit-on-error": False})
+    with socket.socket(socket.AF_UNIX) as source:
+        source.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(source, str(path))
+        await loop.sock_sendall(source, case.data)
+        source.shutdown(socket.SHUT_WR)
+        await vm.wait_status(*ENDS)
+    info = await vm.execute("query-migrate")
+    for address in info.get("socket-address", ()):
+        address["path"] = "PATH"
+    status = await vm.execute("query-status")
+    program = stderr_of(vm).replace(str(path), "PATH").splitlines()
+    return {
+        "query-migrate": info,
+        "query-status": status,
+        "events": [(event["event"], event.get("data")) for event in vm.events],
+        "stderr": [line.partition(": ")[2] for line in program],
+    }
+
+
+@pytest.mark.parametrize("version", ["11.1", "10.0"])
+@pytest.mark.parametrize("case", [c for c in CASES if not c.deadly], ids=lambda case: case.name)
+async def test_a_damaged_stream_ends_as_at_a_real_qemu(case: Case, version: str, directory: Path) -> None:
+    real = await outcome(REAL, case, version, directory)
+    ours = await outcome(OURS, case, version, directory)
+    assert ours == real

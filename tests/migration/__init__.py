@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What several kinds of migration tests share."""
