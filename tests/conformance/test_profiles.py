@@ -23,13 +23,12 @@ from fakeqemu.record import capture
 from fakeqemu.record.capture_queries import VARIANTS
 from fakeqemu.record.capture_vm import CaptureVm, Emulator
 from fakeqemu.record.capture_vmstate import dissect, migrated
+from tests.conformance._real import SUITES, need_real_qemu
 
-VERSIONS = {"7.2": "bookworm", "10.0": "trixie", "11.1": "forky"}
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "qemu-oracle")
 FACTS = Path(os.environ.get("FAKEQEMU_PROFILE_FACTS", Path(__file__).parents[3] / "shared/qmp-corpus/profiles"))
 
 
-@pytest.fixture(params=sorted(VERSIONS))
+@pytest.fixture(params=sorted(SUITES))
 def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -39,10 +38,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def emulator(version: str) -> Iterator[Emulator]:
-    binary = CACHE / VERSIONS[version] / "qemu-system-x86_64"
-    if not os.access(binary, os.X_OK):
-        pytest.skip(f"no real QEMU {version} at {binary}")
-    with Emulator([str(binary)]) as made:
+    with Emulator(need_real_qemu(version)) as made:
         yield made
 
 
