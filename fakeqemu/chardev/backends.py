@@ -42,9 +42,13 @@ class ChannelChardev(Chardev):
         self._channel: Channel | None = None
 
     def start(self, channel: Channel) -> None:
+        """Read from and write to `channel`."""
+        channel.attach(self.received, self.closed)
+        self.start_writing(channel)
+
+    def start_writing(self, channel: Channel) -> None:
+        """Write to `channel`."""
         self._channel = channel
-        if channel.can_read:
-            channel.attach(self.received, self.closed)
         self.opened()
 
     def send_out(self, data: bytes) -> None:
@@ -52,7 +56,7 @@ class ChannelChardev(Chardev):
             self._channel.send(data)
 
     def update_reading(self) -> None:
-        if self._channel is not None and self._channel.can_read:
+        if self._channel is not None:
             if self.wants_input:
                 self._channel.resume_reading()
             else:
@@ -115,7 +119,7 @@ class FileChardev(ChannelChardev):
                 output.close()
                 raise
             self._input.attach(self.received, self.closed)
-        self.start(output)
+        self.start_writing(output)
 
     def _open(self, path: str, flags: int) -> Channel:
         try:
@@ -137,6 +141,24 @@ class FileChardev(ChannelChardev):
         if self._input is not None:
             self._input.close()
             self._input = None
+
+
+class PipeChardev(FileChardev):
+    """A pair of named pipes, `PATH.in` and `PATH.out`, or one that goes both ways."""
+
+    __slots__ = ()
+
+    def open(self, backend: dict[str, Any]) -> None:
+        path = backend["device"]
+        try:
+            self._input = self._open(f"{path}.in", os.O_RDWR)
+            output = self._open(f"{path}.out", os.O_RDWR)
+        except QemuError:
+            if self._input is not None:
+                self._input.close()
+            self._input = output = self._open(path, os.O_RDWR)
+        self._input.attach(self.received, self.closed)
+        self.start_writing(output)
 
 
 class PtyChardev(Chardev):

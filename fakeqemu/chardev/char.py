@@ -46,6 +46,7 @@ BACKENDS = {
     "null": "fakeqemu.chardev.backends:NullChardev",
     "vc": "fakeqemu.chardev.backends:NullChardev",  # a console that nobody looks at
     "file": "fakeqemu.chardev.backends:FileChardev",
+    "pipe": "fakeqemu.chardev.backends:PipeChardev",
     "pty": "fakeqemu.chardev.backends:PtyChardev",
     "ringbuf": "fakeqemu.chardev.backends:RingbufChardev",
     "memory": "fakeqemu.chardev.backends:RingbufChardev",

@@ -36,7 +36,8 @@ class Option:
 
 
 _FLAGS = (
-    "S daemonize enable-kvm h help no-reboot no-shutdown no-user-config nodefaults nographic only-migratable preconfig version"
+    "S daemonize enable-kvm h help no-reboot no-shutdown no-user-config nodefaults nographic only-migratable preconfig "
+    "version"
 )
 _WITH_ARGUMENT = (
     "D M accel action add-fd boot chardev compat cpu d device display fake global incoming m machine mon monitor msg name "
@@ -138,7 +139,7 @@ _OTHERS: dict[str, tuple[bool, str, str]] = {
 
 #: sub-options that are refused or accepted where the option itself is emulated: for `fakeqemu options`
 SUB_OPTIONS: tuple[tuple[str, str, str], ...] = (
-    ("-chardev udp, pipe, serial, parallel, msmouse, braille, spice*, dbus, vc", REFUSED, "no such back end"),
+    ("-chardev udp, serial, parallel, msmouse, braille, spice*, dbus, vc", REFUSED, "no such back end"),
     ("-d ITEM, -dfilter", ACCEPTED, "no code is translated: the log stays empty; names are checked"),
     ("-display TYPE but none", REFUSED, _NO_SCREEN),
     ("-nic none, -net none", EMULATED, ""),
