@@ -55,6 +55,8 @@ def main() -> NoReturn:
             from fakeqemu.preload import load_everything
 
             load_everything()
+            if "host" in vm.fake:
+                _ = vm.hardware  # reads its file
         process.setup_done()
     except StartEnded as ended:
         process.give_up(ended.status)

@@ -10,11 +10,26 @@ from __future__ import annotations
 import os
 
 #: packages and modules that an emulator process never needs
-_NEVER = ("demo", "health", "record", "schemas", "shim", "sim", "testing", "tool", "__main__", "__pycache__", "preload")
+_NEVER = (
+    "demo",
+    "health",
+    "hostfile",
+    "record",
+    "schemas",
+    "shim",
+    "sim",
+    "testing",
+    "tool",
+    "tool_shell",
+    "__main__",
+    "__pycache__",
+    "preload",
+)
 #: what our modules import inside functions from the standard library, and what decoding of names may load
 _STANDARD = (
-    "_signal", "binascii", "fcntl", "getpass", "grp", "heapq", "mmap", "pwd", "random", "select", "struct", "termios", "time",
-    "traceback", "tty", "zlib", "encodings.idna", "encodings.latin_1", "encodings.ascii", "linecache", "tokenize",
+    "_signal", "binascii", "fcntl", "getpass", "grp", "heapq", "json", "mmap", "pwd", "random", "select", "struct", "termios",
+    "time", "traceback", "tty", "zlib", "encodings.idna", "encodings.latin_1", "encodings.ascii",
+    "linecache", "tokenize",
 )  # fmt: skip
 
 

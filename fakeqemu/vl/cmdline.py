@@ -152,9 +152,7 @@ class CommandLine:
         grouped = _GROUPED.get(name)
         if name == "mon" and self.profile.compat.mon_option_deprecated and "mon" not in self.warned:
             self.warned.append("mon")  # once, however many there are
-            self.reporter.warn(
-                "'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead"
-            )
+            self.reporter.warn("'-mon' is deprecated, use '-object' with 'monitor-hmp' or 'monitor-qmp' types instead")
         if grouped is not None:
             opts = self.parse_group(grouped[0], argument, grouped[1])
             if handler is not None:
@@ -348,7 +346,7 @@ class CommandLine:
         place, equals, value = text.partition("=")
         parts = place.split(".", 2)
         if not equals or len(parts) < 3 or not all(0 < len(part) < 64 for part in parts):
-            raise QemuError(f"can't parse: \"{text}\"")
+            raise QemuError(f'can\'t parse: "{text}"')
         group, id_, name = parts
         if group in _TREES:
             raise QemuError(f"-set is not supported with {group}")

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Our own settings: `-fake key=value[,key=value...]` and the variable FAKEQEMU, in which the option wins per key.
 
-    profile=NAME|FOLDER      which QEMU this is (default: next)
-    clock=real|scaled:RATE|manual
-    seed=TEXT                what chance draws from
-    ram=wire|model           what travels of make-believe RAM
-    kvm=off|on               whether KVM is there
-    host=FILE                the make-believe host's hardware
-    transcript=FILE          record all conversations of monitors
-    guest.KEY=VALUE          what the guest does (dirty-rate, ...)
-    compat.NAME=VALUE        one row of qapi/compat.py
+profile=NAME|FOLDER      which QEMU this is (default: next)
+clock=real|scaled:RATE|manual
+seed=TEXT                what chance draws from
+ram=wire|model           what travels of make-believe RAM
+kvm=off|on               whether KVM is there
+host=FILE                the make-believe host's hardware
+transcript=FILE          record all conversations of monitors
+guest.KEY=VALUE          what the guest does (dirty-rate, ...)
+compat.NAME=VALUE        one row of qapi/compat.py
 """
 
 from __future__ import annotations

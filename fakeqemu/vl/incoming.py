@@ -19,7 +19,7 @@ _URI_SCHEMES = ("exec:", "fd:", "file:", "rdma:", "tcp:", "unix:", "vsock:")
 
 
 def parse_incoming(profile: VersionProfile, text: str) -> str | dict[str, Any]:
-    """"defer", a URI, or QAPI's MigrationChannel; raises QemuError."""
+    """ "defer", a URI, or QAPI's MigrationChannel; raises QemuError."""
     if text == "defer" or not profile.compat.incoming_takes_channel:
         return text
     if text.startswith(_URI_SCHEMES):

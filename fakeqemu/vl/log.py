@@ -32,7 +32,7 @@ _ARGUMENTS = {
 
 def open_log(line: CommandLine, vm: Machine) -> None:
     """Check the items of -d and make the file of -D; raises QemuError and StartEnded."""
-    if line.log_mask is not None and not _items_known(line, vm, line.log_mask):
+    if line.log_mask is not None and not _items_known(line, line.log_mask):
         entry = line.profile.get("help", "-d help", None)
         if entry is not None:
             line.reporter.print(entry["stdout"])
@@ -56,7 +56,7 @@ def create(path: str) -> None:
         raise QemuError(f"Error opening logfile {path}: {err.strerror}") from None
 
 
-def _items_known(line: CommandLine, vm: Machine, mask: str) -> bool:
+def _items_known(line: CommandLine, mask: str) -> bool:
     """Whether every item of -d is one; `trace:PATTERN` is checked as -trace's patterns are."""
     known = log_items(line)
     for item in mask.split(","):
@@ -75,7 +75,9 @@ def log_items(line: CommandLine) -> list[str]:
     entry = line.profile.get("help", "-d help", None)
     if entry is None:
         return []
-    return [text.split()[0] for text in entry["stdout"].splitlines()[1:] if text.strip() and not text.startswith("trace:")]
+    return [
+        text.split()[0] for text in entry["stdout"].splitlines()[1:] if text.strip() and not text.startswith("trace:")
+    ]
 
 
 def warn_unknown(line: CommandLine, pattern: str) -> None:

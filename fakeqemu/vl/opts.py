@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     Warn = Callable[[str, str], None]
 
 ID_HINT = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
-SIZE_HINT = (
-    "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
-)
+SIZE_HINT = "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
 
 _TYPE_WORDS = {"string": "str", "boolean": "bool (on/off)", "number": "num", "size": "size"}
 
@@ -64,7 +62,9 @@ class OptsList:
 
     __slots__ = ("implied", "items", "merge", "name", "params")
 
-    def __init__(self, name: str, implied: str | None = None, merge: bool = False, params: list[Param] | None = None) -> None:
+    def __init__(
+        self, name: str, implied: str | None = None, merge: bool = False, params: list[Param] | None = None
+    ) -> None:
         self.name = name
         self.implied = implied
         self.merge = merge

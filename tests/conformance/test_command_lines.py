@@ -15,7 +15,6 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +119,13 @@ def _readable(fd: int, seconds: float) -> bool:
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Iterator[dict[str, Path]]:
+def folders(tmp_path: Path) -> dict[str, Path]:
     made = {name: tmp_path / name / "d" for name in ("real", "fake")}
     for folder in made.values():
         folder.mkdir(parents=True)
         for path in (folder.parent, folder):
             path.chmod(0o755)
-    yield made
+    return made
 
 
 @pytest.mark.real_qemu

@@ -418,3 +418,15 @@ def test_each_vcpu_and_iothread_has_a_thread_with_the_name_of_the_release(
 
     with fake_qemu(profile) as fake:
         assert names(Emulator(fake, tmp_path / "fake")) == names(Emulator(real, tmp_path / "real"))
+
+
+def test_a_signal_ends_a_start_that_waits_for_a_client(commands: dict[str, list[str]], tmp_path: Path) -> None:
+    """A real QEMU would wait on: one of the deliberate differences."""
+    emulator = Emulator(commands["fake"], tmp_path / "fake")
+    process = emulator.start("-qmp", "unix:qmp,server=on")
+    assert process.stderr is not None
+    assert "waiting for connection" in process.stderr.readline()
+    process.terminate()
+    outcome = emulator.outcome(process)
+    assert outcome.status == 0
+    assert outcome.left == {}
