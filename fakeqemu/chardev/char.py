@@ -249,13 +249,15 @@ def _write_all(fd: int, data: bytes) -> None:
 class ChardevRegistry:
     """The character devices of one machine; they stand below /chardevs."""
 
-    __slots__ = ("_stdio_used", "can_use_stdio", "from_monitor", "vm")
+    __slots__ = ("_opening", "_stdio_used", "can_use_stdio", "from_monitor", "vm")
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
         #: False under -daemonize
         self.can_use_stdio = True
         self._stdio_used = False
+        #: one that is being opened: it may wait for a client
+        self._opening: Chardev | None = None
         #: the command in progress came over a monitor, so descriptors have names
         self.from_monitor = False
 
@@ -312,6 +314,7 @@ class ChardevRegistry:
         __import__(module)
         chardev: Chardev = getattr(modules[module], cls)(self.vm, label, kind)
         data: dict[str, Any] = backend.get("data") or {}
+        self._opening = chardev
         try:
             if data.get("logfile"):
                 chardev.open_log(data["logfile"], bool(data.get("logappend")))
@@ -319,6 +322,8 @@ class ChardevRegistry:
         except BaseException:
             chardev.unparented()
             raise
+        finally:
+            self._opening = None
         self.vm.trace("fake_chardev_add", label=label, kind=kind)
         return chardev
 
@@ -362,5 +367,7 @@ class ChardevRegistry:
 
     def close_all(self) -> None:
         """The machine ends: sockets are unlinked, terminals put back in order."""
+        if self._opening is not None:
+            self._opening.release()
         for chardev in self.all():
             chardev.release()
