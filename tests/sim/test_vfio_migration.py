@@ -245,3 +245,64 @@ def test_a_second_migration_counts_from_zero(pair: Pair) -> None:
     info = pair.finish()
     assert info["status"] == "completed"
     assert info["vfio"] == {"transferred": (3 << 20) + 1000}
+
+
+def test_a_machine_that_is_stopped_meanwhile_goes_on_migrating(pair: Pair) -> None:
+    pair.add_vfs(1)
+    pair.source.execute("migrate-set-parameters", max_bandwidth=100_000)
+    pair.begin()
+    pair.world.run_until(lambda: "pre-copy" in pair.source.device_events())
+    pair.source.execute("stop")
+    pair.source.execute("migrate-set-parameters", max_bandwidth=1 << 30)
+    assert pair.finish()["status"] == "completed"
+    assert pair.source.device_events() == ["pre-copy", "pre-copy-p2p-prepare", "pre-copy-p2p", "stop-copy", "stop"]
+    assert pair.target.vm.runstate.state == "paused"
+
+
+def test_a_device_that_was_started_again_meanwhile_is_out_of_sync(pair: Pair) -> None:
+    pair.add_vfs(1)
+    pair.source.execute("migrate-set-parameters", max_bandwidth=100_000)
+    pair.begin()
+    pair.world.run_until(lambda: "pre-copy" in pair.source.device_events())
+    pair.source.execute("stop")
+    pair.source.execute("cont")
+    pair.source.execute("migrate-set-parameters", max_bandwidth=1 << 30)
+    assert pair.finish()["status"] == "failed"
+    assert "0000:3b:00.1: data_fd out of sync" in pair.source.host.log_lines
+    assert pair.source.vm.runstate.running
+
+
+def test_a_machine_that_never_ran_migrates_from_pre_copy(pair: Pair) -> None:
+    pair.add_vfs(1)
+    pair.begin(paused=True)
+    assert pair.finish()["status"] == "completed"
+    assert pair.source.device_events() == ["pre-copy", "stop-copy", "stop"]
+    assert pair.target.vm.runstate.state == "prelaunch"
+
+
+@pytest.mark.parametrize("arc", ["running>pre-copy", "pre-copy>pre-copy-p2p", "pre-copy-p2p>stop-copy"])
+@pytest.mark.parametrize("parallel", ["on", "off"])
+@pytest.mark.parametrize("broken", [[1], [1, 2]])
+def test_wherever_an_arc_of_the_source_fails_the_guest_goes_on(
+    pair: Pair, arc: str, parallel: str, broken: list[int]
+) -> None:
+    pair.add_vfs(3, x_migration_parallel_states=parallel)
+    for index in broken:
+        pair.source.vm.hardware.functions[f"0000:3b:00.{index}"].migration.arcs.failures = {arc: errno.EIO}
+    pair.begin(return_path=True)
+    info = pair.finish()
+    assert info["status"] == "failed"
+    assert "Failed setting device state to" in info["error-desc"]
+    assert pair.source.vm.runstate.running
+    assert {migration.vbasedev.driver.state for migration in pair.source.migrations()} == {fsm.RUNNING}
+    assert not [task for task in pair.source.host.tasks if task.name.startswith("vfio")]
+
+
+@pytest.mark.parametrize("arc", ["running>running-p2p", "running-p2p>stop", "stop>resuming"])
+def test_wherever_an_arc_of_the_destination_fails_the_source_goes_on(pair: Pair, arc: str) -> None:
+    pair.add_vfs(2)
+    pair.target.vm.hardware.functions["0000:3b:00.2"].migration.arcs.failures = {arc: errno.EIO}
+    pair.begin(return_path=True)
+    assert pair.finish()["status"] == "failed"
+    assert pair.target.execute("query-migrate")["status"] == "failed"
+    assert pair.source.vm.runstate.running

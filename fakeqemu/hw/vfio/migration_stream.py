@@ -108,10 +108,10 @@ class VFIOSaveHandlers(SaveVMHandlers):
         return self._mig.in_precopy
 
     def state_pending_estimate(self) -> Pending:
-        precopy = self._precopy_initial + self._precopy_dirty
+        precopy = self._precopy_initial + self._precopy_dirty if self._mig.in_precopy else 0
         if self._vm.compat.vfio_pending_split:
             return Pending(precopy=precopy, stopcopy=max(0, self._stop_copy_size - precopy))
-        return Pending(precopy=precopy if self._mig.in_precopy else 0)
+        return Pending(precopy=precopy)
 
     async def state_pending_exact(self) -> Pending:
         self._query_stop_copy_size()

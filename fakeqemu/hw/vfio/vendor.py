@@ -263,9 +263,8 @@ class VendorDriver:
         self.kind = kind
         self.features = features
         self.state = fsm.RUNNING
-        #: what the guest has made of the device, as a number
-        self.internal = self._random("internal").getrandbits(64)
         self._vm = vm
+        self._internal: int | None = None
         self._pattern: bytes | None = None
         self._session: DataSession | None = None
         self._walking = False
@@ -273,6 +272,13 @@ class VendorDriver:
 
     def _random(self, purpose: str) -> Random:
         return self.host.random(f"vfio/{self.name}/{purpose}")
+
+    @property
+    def internal(self) -> int:
+        """What the guest has made of the device, as a number: it travels, and a reset makes another."""
+        if self._internal is None:
+            self._internal = self._random("internal").getrandbits(64)
+        return self._internal
 
     # data
     def header(self) -> bytes:
@@ -363,7 +369,7 @@ class VendorDriver:
             self._session = SavingSession(self, final=hop == fsm.STOP_COPY)
             return self._session
         if (start, hop) == fsm.OPENS_LOADING:
-            self.internal = 0
+            self._internal = 0
             self._session = LoadingSession(self)
             return self._session
         if start in fsm.SAVING and hop == fsm.STOP_COPY:
@@ -382,7 +388,7 @@ class VendorDriver:
         if loaded is None:
             raise DeviceBroken(errno.EINVAL, os.strerror(errno.EINVAL))
         self._leave_session()
-        self.internal = loaded
+        self._internal = loaded
 
     def _leave_session(self) -> None:
         if self._session is not None:
@@ -396,4 +402,4 @@ class VendorDriver:
             raise os_error(errno.EBUSY)  # the kernel waits for the transition; nobody here could
         self._leave_session()
         self.state = fsm.RUNNING
-        self.internal = self._random("internal").getrandbits(64)
+        self._internal = None
