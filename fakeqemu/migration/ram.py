@@ -222,8 +222,8 @@ class ModelRAMHandlers(RAMHandlers):
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
-        # Since when bytes flow that were not accounted for yet; 0 while none do.
-        self._flow_ns = 0
+        # Since when bytes flow that were not accounted for yet; None while none do.
+        self._flow_ns: int | None = None
         self._flow_rest = 0
         # Real pages that have to be put.
         self._real: list[tuple[RAMBlock, int, int]] = []
@@ -233,7 +233,7 @@ class ModelRAMHandlers(RAMHandlers):
         self._stats.catch_up = self.catch_up
 
     def save_cleanup(self) -> None:
-        self._flow_ns = 0
+        self._flow_ns = None
         self._stats.catch_up = None
         super().save_cleanup()
 
@@ -256,7 +256,7 @@ class ModelRAMHandlers(RAMHandlers):
             await f.flush()
             if until_ns is not None:
                 break
-        self._flow_ns = 0
+        self._flow_ns = None
 
     def _rate(self) -> int:
         return self._outgoing.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
@@ -276,7 +276,7 @@ class ModelRAMHandlers(RAMHandlers):
 
     def catch_up(self) -> None:
         """Account for the pages that have gone over the link by now."""
-        if not self._flow_ns:
+        if self._flow_ns is None:
             return
         now_ns = self._vm.host.clock.now_ns()
         budget = (now_ns - self._flow_ns) * self._rate() + self._flow_rest

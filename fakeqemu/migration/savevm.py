@@ -10,7 +10,7 @@ QEMU: migration/savevm.c (qemu_savevm_state_*)
 from __future__ import annotations
 
 from fakeqemu.migration import global_state
-from fakeqemu.migration.register import Pending, SaveStateEntry, SaveVMHandlers, StockState
+from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
 from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
 from fakeqemu.migration.stream.vmstate import VMStateDescription, int64, unused
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RAM = "ram"
 TIMER = "timer"
 GLOBALSTATE = "globalstate"
+APIC = "apic"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
 #: section ids of a machine without devices, as QEMU numbers them
@@ -60,7 +61,8 @@ def assemble(vm: Machine) -> None:
     registry = vm.savevm
     if registry.find(RAM, 0) is None:
         front, back = _board_entries(vm)
-        registry.entries[:] = [*front, *registry.entries, *back]
+        # Devices that others depend on have a priority of their own: they stand before the board's.
+        registry.entries[:] = sorted([*front, *registry.entries, *back], key=lambda entry: -entry.priority)
     next_id = 1 + max(entry.section_id for entry in registry.entries)
     for entry in registry.entries:
         if entry.section_id < 0:
@@ -93,6 +95,8 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
             continue
         if entry.vmsd is not None:
             entry.version_id = entry.vmsd.version_id
+        if name == APIC:
+            entry.priority = MIG_PRI_APIC
         (back if name in _LAST_ENTRIES else front).append(entry)
     return front, back
 
