@@ -32,6 +32,11 @@ _AS_QMP = ("cont", "quit", "stop", "system_powerdown", "system_reset", "system_w
 
 #: `info` sub-commands written elsewhere: module and function
 _ELSEWHERE = {
+    "cpus": "fakeqemu.system.info:info_cpus",
+    "iothreads": "fakeqemu.system.info:info_iothreads",
+    "kvm": "fakeqemu.system.info:info_kvm",
+    "memdev": "fakeqemu.system.info:info_memdev",
+    "memory_size_summary": "fakeqemu.system.info:info_memory_size_summary",
     "migrate": "fakeqemu.migration.hmp_cmds:info_migrate",
     "migrate_capabilities": "fakeqemu.migration.hmp_cmds:info_migrate_capabilities",
     "migrate_parameters": "fakeqemu.migration.hmp_cmds:info_migrate_parameters",

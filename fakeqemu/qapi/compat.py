@@ -213,6 +213,15 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- machine ---
     CompatRow(
+        "cpu_hotplug_refusal",
+        "The words of query-hotpluggable-cpus on a machine without CPU hotplug.",
+        (
+            ((), "The feature 'query-hotpluggable-cpus' is not enabled"),
+            ((9, 0, 0), "machine does not support hot-plugging CPUs"),
+        ),
+        "The error on microvm and none.",
+    ),
+    CompatRow(
         "cpu_numbers_unsigned",
         "family, model, stepping and tsc-frequency of a CPU are unsigned to their setters.",
         (((), False), ((10, 0, 0), True)),
@@ -335,6 +344,12 @@ ROWS: tuple[CompatRow, ...] = (
         "The size of a memory-backend-file is a multiple of the page size, and a file too small is told by name.",
         (((), False), ((9, 0, 0), True)),
         "`memory size must be multiple of 4 KiB`; `... is too small for 'size' option ...`.",
+    ),
+    CompatRow(
+        "memdev_readonly_creates",
+        "A memory-backend-file with readonly=on makes a file that is not there.",
+        (((), True), ((9, 0, 0), False)),
+        "A new empty file, before; an error now.",
     ),
     CompatRow(
         "memory_load_transaction",

@@ -153,6 +153,13 @@ class Board:
                 "machines more than 3 years old are subject to deletion after 6 years"
             )
 
+    def cpu_place(self, index: int) -> dict[str, int]:
+        """Where CPU `index` sits (CpuInstanceProperties): slots for memory put the whole machine into one NUMA node."""
+        place = self.smp.ids(index)
+        if self.ram_slots and self.family in ("pc", "q35"):
+            place["node-id"] = 0
+        return place
+
     # --- coming to life -------------------------------------------------------------------------------
 
     def init(self) -> None:

@@ -58,10 +58,15 @@ class X86CPU(Object):
         self.features: dict[str, Any] = {}
         self.thread: HostThread | None = None
 
+    @property
+    def tid(self) -> int:
+        """The id of its thread, as tools see it."""
+        return 0 if self.thread is None else self.thread.tid
+
     def plug(self, index: int, board: Board) -> None:
         """Take the place of CPU `index` and start its thread."""
         self.index = index
-        self.place = board.smp.ids(index)
+        self.place = board.cpu_place(index)
         self._values.update(self.place)
         self._values["apic-id"] = board.smp.apic_id(index)
         for name in ("die-id", "module-id"):
@@ -212,14 +217,19 @@ def create_cpus(vm: Machine, board: Board) -> list[X86CPU]:
 # --- what monitors show -----------------------------------------------------------------------------------
 
 
+def cpus_of(vm: Machine) -> list[X86CPU]:
+    """The CPUs that are there."""
+    return [] if vm.board is None else vm.board.cpus
+
+
 def query_cpus_fast(vm: Machine) -> list[dict[str, Any]]:
     """CpuInfoFast of every CPU."""
     shown = []
-    for cpu in [] if vm.board is None else vm.board.cpus:
+    for cpu in cpus_of(vm):
         entry: dict[str, Any] = {
             "cpu-index": cpu.index,
             "qom-path": cpu.path,
-            "thread-id": cpu.thread.tid if cpu.thread is not None else 0,
+            "thread-id": cpu.tid,
             "props": dict(cpu.place),
             "target": "x86_64",
         }
@@ -233,23 +243,12 @@ def query_hotpluggable_cpus(vm: Machine) -> list[dict[str, Any]]:
     """HotpluggableCPU of every place, the last first; raises QemuError where CPUs cannot be plugged."""
     board = vm.board
     if board is None or not board.entry["hotpluggable-cpus"]:
-        raise QemuError("machine does not support hot-plugging CPUs")
+        raise QemuError(vm.compat.cpu_hotplug_refusal)
     here = {cpu.index: cpu for cpu in board.cpus}
     shown = []
     for index in reversed(range(board.smp.maxcpus)):
-        entry: dict[str, Any] = {"props": board.smp.ids(index), "vcpus-count": 1, "type": board.cpu_type}
+        entry: dict[str, Any] = {"props": board.cpu_place(index), "vcpus-count": 1, "type": board.cpu_type}
         if index in here:
             entry["qom-path"] = here[index].path
         shown.append(entry)
     return shown
-
-
-def info_cpus(vm: Machine) -> str:
-    """`info cpus`; the first CPU is the one that monitors look at."""
-    lines = []
-    for cpu in [] if vm.board is None else vm.board.cpus:
-        mark = "*" if cpu.index == 0 else " "
-        model = f" model={cpu.type_name.removesuffix(CPU_SUFFIX)}" if vm.compat.info_cpus_model else ""
-        tid = cpu.thread.tid if cpu.thread is not None else 0
-        lines.append(f"{mark} CPU #{cpu.index}: thread_id={tid}{model}\r\n")
-    return "".join(lines)

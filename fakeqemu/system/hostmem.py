@@ -220,7 +220,7 @@ class MemoryBackendFile(HostMemoryBackend):
             try:
                 return os.open(path, (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC)
             except FileNotFoundError:
-                if readonly or not path:
+                if not path or (readonly and not self.vm.compat.memdev_readonly_creates):
                     raise
                 return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             except IsADirectoryError:
@@ -253,7 +253,7 @@ class MemoryBackendFile(HostMemoryBackend):
             raise QemuError(too_small(self.vm, self.block_name(), status.st_size, size, offset))
         if self.size >= ADDRESS_SPACE:
             raise QemuError(NO_MEMORY)
-        if not status.st_size and not readonly:
+        if not status.st_size and (not readonly or self.vm.compat.memdev_readonly_creates):
             os.ftruncate(fd, offset + size)
         if self.value("prealloc") and not readonly:
             os.posix_fallocate(fd, offset, size)
