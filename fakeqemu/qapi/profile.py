@@ -137,6 +137,7 @@ class VersionProfile:
     __slots__ = (
         "_cache",
         "_dir_fd",
+        "_implements",
         "_tables",
         "base",
         "compat",
@@ -174,6 +175,7 @@ class VersionProfile:
         self.compat = Compat(self.version, self._compat_values())
         self._tables: dict[str, _Table] = {}
         self._cache: dict[tuple[str, str], Any] = {}
+        self._implements: dict[tuple[str, str], bool] = {}  # asked often: whenever something walks a tree
 
     def __repr__(self) -> str:
         return f"<VersionProfile {self.name}>"
@@ -288,6 +290,12 @@ class VersionProfile:
 
     def implements(self, name: str, other: str) -> bool:
         """Whether `name` is `other`, descends from it, or has it as an interface; False if there is no such type."""
+        known = self._implements.get((name, other))
+        if known is None:
+            known = self._implements[(name, other)] = self._look_up(name, other)
+        return known
+
+    def _look_up(self, name: str, other: str) -> bool:
         at: str | None = name
         while at is not None:
             if at == other:
