@@ -95,7 +95,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
             continue
         if entry.vmsd is not None:
             entry.version_id = entry.vmsd.version_id
-        if name == APIC:
+        if name == APIC and one is sections[0]:
             entry.priority = MIG_PRI_APIC
         (back if name in _LAST_ENTRIES else front).append(entry)
     return front, back

@@ -16,6 +16,7 @@ from fakeqemu.error import GENERIC_ERROR, NotEmulated, QemuError
 from fakeqemu.hw.core.inventory import MACHINES, PLUGGABLE_TEXT, error_text, outcomes
 from fakeqemu.hw.core.properties import described
 from fakeqemu.hw.pci.ids import class_code
+from fakeqemu.migration.register import MIG_PRI_DEFAULT, MIG_PRI_IOMMU, MIG_PRI_PCI_BUS, MIG_PRI_VIRTIO_MEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -238,34 +239,64 @@ def register_states(device: DeviceState) -> DeviceStates:
 
     Raises QemuError where a blocker is refused.
     """
-    states = DeviceStates(device.vm)
-    sections = _recorded_sections(device)
+    vm = device.vm
+    states = DeviceStates(vm)
+    record = _recorded_state(device)
+    sections = record.get("sections")
     if sections is None:
-        states.blocker = device.vm.savevm.add_blocker(
-            device, f"The migration state of device '{device.type_name}' is not emulated"
+        text = str(record.get("error", ""))
+        _, known, name = text.partition(_UNMIGRATABLE_TEXT)
+        name = _section_name(device, name.rstrip("'")) if known else ""
+        if name and vm.only_migratable:
+            raise QemuError(f"Device {device.type_name} is not migratable, but --only-migratable was specified")
+        states.blocker = vm.savevm.add_blocker(
+            device, f"The migration state of device '{device.type_name}' is not emulated", unmigratable=name
         )
         return states
     from binascii import a2b_base64
 
     for section in sections:
+        name = _section_name(device, section["name"])
+        # The board's own sections of that name come first, also where they are not in the line yet.
+        taken = [entry.instance_id for entry in vm.savevm.entries if entry.idstr == name]
+        instance = max([section["instance"], *(number + 1 for number in taken)])
+        description = {**section["vmdesc"], "name": name, "instance_id": instance}
+        priority = _priority(device) if name != "PCIBUS" else MIG_PRI_DEFAULT
+        data = a2b_base64(section["data"])
         states.entries.append(
-            device.vm.savevm.register_stock(
-                _section_name(device, section["name"]), -1, section["version"], a2b_base64(section["data"]),
-                section["vmdesc"],
-            )
+            vm.savevm.register_stock(name, instance, section["version"], data, description, priority)
         )
     return states
 
 
-def _recorded_sections(device: DeviceState) -> list[dict[str, Any]] | None:
-    """What the device added to the state of a machine; None if the profile does not know."""
-    table = device.vm.profile.get("device-vmstate", device.type_name, {})
+def _priority(device: DeviceState) -> int:
+    """Where in the line the device stands: what others depend on is loaded first."""
+    for type_name, priority in _PRIORITIES:
+        if device.is_a(type_name):
+            return priority
+    return MIG_PRI_DEFAULT
+
+
+#: seen as the order of sections in streams of real machines
+_PRIORITIES = (
+    ("base-pci-bridge", MIG_PRI_PCI_BUS),
+    ("virtio-mem-pci", MIG_PRI_VIRTIO_MEM),
+    ("x86-iommu", MIG_PRI_IOMMU),
+    ("virtio-iommu-pci", MIG_PRI_IOMMU),
+)
+
+
+_UNMIGRATABLE_TEXT = "State blocked by non-migratable device '"
+
+
+def _recorded_state(device: DeviceState) -> dict[str, Any]:
+    """What the device added to the state of a machine, or why it did not; empty if the profile does not know."""
+    table: dict[str, dict[str, Any]] = device.vm.profile.get("device-vmstate", device.type_name, {})
     board = device.vm.board
     for machine in dict.fromkeys([board.family if board is not None else "", *MACHINES]):
-        record = table.get(machine)
-        if record is not None and "sections" in record:
-            return list(record["sections"])
-    return None
+        if machine in table:
+            return table[machine]
+    return {}
 
 
 def _section_name(device: DeviceState, recorded: str) -> str:
