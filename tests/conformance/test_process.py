@@ -36,6 +36,19 @@ def commands() -> Iterator[dict[str, list[str]]]:
         yield {"fake": fake, "real": real}
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nobody_left_behind() -> Iterator[None]:
+    """A test that fails half way leaves no emulator running."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.communicate()
+
+
 class Outcome:
     """What an emulator said and left behind, without what may differ."""
 
@@ -69,10 +82,12 @@ class Emulator:
         folder.mkdir()
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*self.command, *BASE, *arguments],
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        STARTED.append(process)
+        return process
 
     def outcome(self, process: subprocess.Popen[str]) -> Outcome:
         try:
