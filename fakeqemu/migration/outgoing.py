@@ -47,7 +47,11 @@ _IDLE_LOOP_BYTES_PER_S = 18_000_000
 
 
 class _GivenUp(Exception):
-    """migrate_cancel was asked for: the loop ends."""
+    """The migration ends, and there is no error to keep: migrate_cancel, or one that was only printed."""
+
+
+class _Unsaid(_GivenUp):
+    """The return path has failed in a release that keeps no error of it."""
 
 
 def begin(
@@ -246,7 +250,7 @@ class Outgoing:
 
         QEMU: migration_iteration_run
         """
-        self._check()
+        self._check_cancelled()
         compat, stats = self.vm.compat, self.mig.stats
         pending = savevm.pending_estimate()
         stats.pending = pending.total
@@ -270,6 +274,7 @@ class Outgoing:
             if self.vm.compat.migration_save_errors_printed:
                 self.vm.error_report("failed to save SaveStateEntry with id(name): 1(ram): -5")
             raise
+        self._check()
         self._measure()
         idle = self._bytes() - before <= _EMPTY_PART_BYTES
         if idle or self.rate_exceeded():
@@ -399,10 +404,16 @@ class Outgoing:
     def _check(self) -> None:
         """Raise what has gone wrong meanwhile."""
         self._check_cancelled()
-        if self._return_path is not None and self._return_path.failed:
-            raise self.mig.error or QemuError("Sibling indicated error")
         if self.f is not None and self.f.write_error is not None:
             raise self.f.write_error
+        if self._return_path is not None and self._return_path.failed:
+            raise self.failure_of_return_path()
+
+    def failure_of_return_path(self) -> Exception:
+        """What to raise when the return path has failed: its error, or none in releases that only print it."""
+        if self.f is not None and self.f.write_error is not None:
+            return self.f.write_error
+        return self.mig.error or _Unsaid()
 
     # --- rate -----------------------------------------------------------------------------------------
 

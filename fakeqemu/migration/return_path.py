@@ -39,7 +39,7 @@ class ReturnPath:
         await self._task.join()
         self._outgoing.vm.trace("migration_return_path_end_after", rp_error=int(self.failed))
         if self.failed:
-            raise self._outgoing.mig.error or QemuError("Sibling indicated error")
+            raise self._outgoing.failure_of_return_path()
 
     async def join(self) -> None:
         """Wait until the task has ended, whatever it found. The channel was shut down before."""
@@ -52,10 +52,21 @@ class ReturnPath:
         try:
             await self._read_messages()
         except EndOfStream as err:
-            self._fail(err.reason)
+            self._lost(err)
         except QemuError as err:
             self._fail(err.desc)
         vm.trace("source_return_path_thread_end")
+
+    def _lost(self, err: EndOfStream) -> None:
+        """The connection is gone. Older releases hear of it when they write: to a descriptor that was closed for it."""
+        f = self._outgoing.f
+        assert f is not None
+        if self._outgoing.vm.compat.migration_return_path_errors:
+            self._fail(err.reason)
+            return
+        self.failed = True
+        if f.write_error is None:
+            f.write_error = QemuError(f"Unable to write to {f.kind}: {strerror(errno.EBADF)}")
 
     def _fail(self, text: str) -> None:
         self.failed = True

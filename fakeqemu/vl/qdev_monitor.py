@@ -54,8 +54,6 @@ def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug
     bus = _choose_bus(vm, type_name, options.get("bus"))
     if hotplug:
         check_hotplug(vm, type_name, bus)
-        if vm.savevm.busy is not None and vm.savevm.busy():
-            raise QemuError("device_add not allowed while migrating")
     device = new_object(vm, type_name)
     if not isinstance(device, DeviceState):
         return _add_other(vm, type_name)
@@ -144,6 +142,8 @@ def check_hotplug(vm: Machine, type_name: str, bus: BusState | None) -> None:
         raise device_error
     if bus is not None and not bus.is_hotpluggable():
         raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
+    if vm.savevm.busy is not None and vm.savevm.busy():
+        raise QemuError("device_add not allowed while migrating")
     if device_error is not None:
         raise device_error
     if bus is None and not _board_takes(vm, type_name):
@@ -237,6 +237,8 @@ def request_unplug(device: DeviceState) -> None:
         raise device_error
     if bus is not None and not bus.is_hotpluggable():
         raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
+    if vm.savevm.busy is not None and vm.savevm.busy():
+        raise QemuError("device_add not allowed while migrating")
     if device_error is not None:
         raise device_error
     if vm.savevm.busy is not None and vm.savevm.busy():
