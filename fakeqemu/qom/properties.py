@@ -126,7 +126,11 @@ def check_integer(scalar: str, name: str, value: Any) -> int:
 
 
 def parse_text(type_name: str, name: str, text: str) -> Any:
-    """The value a setter stores for text input; raises QemuError."""
+    """The value a setter stores for text input; raises QemuError.
+
+    The words are those of QEMU's string visitor, as for -global. Where it reads dotted keys (-machine, -object, -device)
+    it says `expects integer`: who parses those says so.
+    """
     words = ENUMS.get(type_name)
     if words is not None:
         return check_enum(words, name, text)

@@ -12,7 +12,7 @@ QEMU: hw/core/machine-smp.c
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
-from fakeqemu.qom.properties import parse_text
+from fakeqemu.qapi.cutils import NumberError, parse_int64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def from_text(compat: Compat, options: dict[str, str]) -> dict[str, int]:
     for name, text in options.items():
         if name not in known:
             continue
-        config[name] = int(parse_text("int", f"smp.{name}", text))
+        try:
+            config[name] = parse_int64(text)
+        except NumberError:
+            raise QemuError(f"Parameter 'smp.{name}' expects integer") from None
     for name in options:
         if name not in known:
             raise QemuError(f"Parameter 'smp.{name}' is unexpected")
