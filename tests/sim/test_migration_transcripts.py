@@ -116,6 +116,7 @@ class Replay:
             address = argv[argv.index("-incoming") + 1]
             if address != "defer":
                 machine.execute("migrate-incoming", uri=self._paths(address))
+                machine.events.clear()  # nobody was connected yet
         else:
             block.write_pages(0, b"".join(bytes((1 + n % 255,)) * 4096 for n in range(self.normal_pages)))
             machine.execute("cont")
