@@ -146,6 +146,12 @@ ROWS: tuple[CompatRow, ...] = (
         (((), False), ((10,), True)),
         "`-m -1` says that the value is out of range.",
     ),
+    CompatRow(
+        "readconfig_error_names_line",
+        "A group or parameter of a -readconfig file that is refused is reported with its line.",
+        (((), True), ((10,), False)),
+        "`FILE:LINE: ...` up to 7.2; since then `-readconfig FILE: ...`.",
+    ),
     # --- devices ---
     CompatRow(
         "device_add_takes_json",

@@ -27,8 +27,7 @@ def recorded(profile: VersionProfile, reporter: Reporter, key: str) -> StartEnde
         raise NotEmulated(f"help of {key}")
     reporter.print(entry["stdout"])
     if entry["stderr"]:
-        # Recorded with the real program's name; only the text behind name and option is ours to print.
-        reporter.report(entry["stderr"].rstrip("\n").rpartition(": ")[2])
+        reporter.print_plain(entry["stderr"].rstrip("\n").replace("qemu-system-x86_64: ", f"{reporter.program}: "))
     return StartEnded(entry["status"] or 0)
 
 

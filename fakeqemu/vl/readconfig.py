@@ -48,6 +48,7 @@ def read_config(line: CommandLine, path: str) -> None:
         raise QemuError(f"Could not open '{path}': {err.strerror}") from None
     if lines and not lines[-1]:
         lines.pop()
+    at = line.reporter.at
     section: _Section | None = None
     for number, text in enumerate(lines, 1):
         stripped = text.strip()
@@ -58,11 +59,19 @@ def read_config(line: CommandLine, path: str) -> None:
                 section.finish(line, Location(file=path, line=number))
             section = _Section(stripped)
         elif section is None:
+            _blame(line, Location(file=path, line=number))
             raise QemuError("no group defined")
         else:
             section.assign(stripped)
     if section is not None:
         section.finish(line, Location(file=path, line=len(lines)))
+    line.reporter.at = at
+
+
+def _blame(line: CommandLine, place: Location) -> None:
+    """Errors to come belong to a line of the file, in releases that say so."""
+    if line.profile.compat.readconfig_error_names_line:
+        line.reporter.at = place
 
 
 class _Section:
@@ -107,8 +116,10 @@ class _Section:
             with line.reporter.within(place):
                 line.objects.append(self._object(line))
         elif not line.groups.exists(self.group):
+            _blame(line, place)
             raise QemuError(f"There is no option group '{self.group}'")
         else:
+            _blame(line, place)
             opts = line.groups[self.group].create(self.id, line.reporter.at)
             for name in ordered(self.values):
                 opts.set(name, self.values[name])

@@ -18,19 +18,20 @@ from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.system import board as boards
 from fakeqemu.system.runstate import INMIGRATE
 from fakeqemu.vl import accel, helptext, machine_opts
-from fakeqemu.vl.location import NOWHERE, StartEnded
+from fakeqemu.vl.location import NOWHERE, Location, StartEnded
 from fakeqemu.vl.objects import is_early
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from types import TracebackType
     from typing import Any
 
     from fakeqemu.chardev.char import Chardev
     from fakeqemu.io.process import Process
     from fakeqemu.system.machine import Machine
     from fakeqemu.vl.cmdline import CommandLine
-    from fakeqemu.vl.location import Location
+    from fakeqemu.vl.location import Reporter
     from fakeqemu.vl.opts import Opts
 
 MAX_PARALLEL_PORTS = 3
@@ -44,7 +45,8 @@ class Start:
         self.vm = vm
         self.process = process
         self.reporter = line.reporter
-        self._machine_type: str | None = None
+        #: what the board's serial and parallel ports are to use
+        self._ports: list[Chardev] = []
 
     def run(self) -> None:
         """All phases; raises QemuError (to be reported at the reporter's place) and StartEnded."""
@@ -73,6 +75,10 @@ class Start:
         else:
             self.complete()
         self.reporter.at = NOWHERE
+
+    def _refusing(self, option: str) -> _Refusing:
+        """What is found to be not emulated inside is said of this option."""
+        return _Refusing(self.reporter, option)
 
     @property
     def _board(self) -> boards.Board:
@@ -156,7 +162,8 @@ class Start:
     def _create_machine(self) -> None:
         line = self.line
         name = line.machine.pop("type", None)
-        boards.create_board(self.vm, name, nodefaults=line.nodefaults)
+        with self._refusing("-machine"):
+            boards.create_board(self.vm, name, nodefaults=line.nodefaults)
         if line.incoming is not None:
             self.vm.runstate.set(INMIGRATE)
         self.vm.runstate.autostart = not line.frozen
@@ -164,13 +171,10 @@ class Start:
     def _default_devices(self) -> None:
         """What the user has not taken in hand: monitor, serial and parallel port, display adapter."""
         line, board = self.line, self._board
-        has_ports = board.family in ("pc", "q35", "microvm")
+        has_ports = board.family in ("pc", "q35")
         defaults = not line.nodefaults
         serial = line.default_serial and defaults and has_ports and not self._has_device("isa-serial")
-        parallel = (
-            line.default_parallel and defaults and has_ports and board.family != "microvm"
-            and not self._has_device("isa-parallel")
-        )  # fmt: skip
+        parallel = line.default_parallel and defaults and has_ports and not self._has_device("isa-parallel")
         monitor = line.default_monitor and defaults
         machine_opts.check_display(line)
         self._select_vga()
@@ -213,7 +217,8 @@ class Start:
             if is_early(options["qom-type"]) is early:
                 from fakeqemu.system.user_creatable import object_add
 
-                object_add(self.vm, options)
+                with self._refusing("-object"):
+                    object_add(self.vm, options)
             else:
                 rest.append(options)
         self.line.objects = rest
@@ -263,8 +268,7 @@ class Start:
             chardev = self._port_chardev(text, label)
         if chardev is None:
             raise QemuError(f"could not connect {kind} device to character backend '{text}'")
-        if chardev.in_use and kind == "serial" and text.startswith("chardev:"):
-            chardev.claim()
+        self._ports.append(chardev)
 
     def _port_chardev(self, text: str, label: str) -> Chardev | None:
         from fakeqemu.chardev.opts import parse_compat
@@ -311,6 +315,7 @@ class Start:
             from fakeqemu.vl.globals import apply_to_board
 
             apply_to_board(vm)
+        self._connect_ports()
         vm.phase = "initialized"
         self._create_devices()
         self._creation_done()
@@ -323,6 +328,18 @@ class Start:
             from fakeqemu.system.qmp_cmds import qmp_cont
 
             self._finish(qmp_cont(vm), NOWHERE)
+
+    def _connect_ports(self) -> None:
+        """The board's ports take their character devices; what comes in there is for a guest that does not run."""
+        if self._board.family == "none":
+            return
+        for chardev in self._ports:
+            chardev.claim()
+            chardev.set_frontend(self._drop_input, lambda _event: None)
+
+    def _drop_input(self, _data: bytes, fds: list[int]) -> None:
+        for fd in fds:
+            self.vm.fds.close(fd)
 
     def _create_devices(self) -> None:
         line = self.line
@@ -400,3 +417,20 @@ class Start:
                 self.process.run(lambda: task.done)
             if failures:
                 raise failures[0]
+
+
+class _Refusing:
+    """Moves the place to an option when something in the block is not emulated."""
+
+    __slots__ = ("_option", "_reporter")
+
+    def __init__(self, reporter: Reporter, option: str) -> None:
+        self._reporter = reporter
+        self._option = option
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, NotEmulated):
+            self._reporter.at = Location((self._option,))
