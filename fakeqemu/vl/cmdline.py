@@ -251,7 +251,8 @@ class CommandLine:
             if not text.startswith("vnc="):
                 raise QemuError("VNC requires a display argument vnc=<display>")
             raise NotEmulated("vnc")
-        self.display = self._visit_entity("DisplayOptions", text, "type")
+        # What nearly everybody writes needs no schema to be judged.
+        self.display = {"type": "none"} if text == "none" else self._visit_entity("DisplayOptions", text, "type")
 
     def _opt_nographic(self, _: str) -> None:
         self.machine["graphics"] = "off"

@@ -94,6 +94,10 @@ class Groups:
         return group if group is not None and group.items else None
 
     def _describe(self, name: str) -> list[dict[str, Any]]:
+        # Most groups have the name of their option, whose entry is the smaller thing to read.
+        option = self._profile.get("options", name, None)
+        if option is not None and option["params"] is not None:
+            return option["params"]  # type: ignore[no-any-return]
         if self._described is None:
             entries = self._profile.get("queries", "none/query-command-line-options")
             self._described = {entry["option"]: entry["parameters"] for entry in entries}

@@ -35,14 +35,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from fakeqemu.qom.object import Object
     from fakeqemu.system.machine import Machine
 
 _DYNAMIC_SYSBUS_TEXT = "Parameter 'driver' expects a dynamic sysbus device type for the machine"
-#: types that a PC takes while it runs though they sit on no bus
-_PC_HOTPLUG = ("pc-dimm", "x86_64-cpu")
+#: family of boards -> types that it takes while it runs though they sit on no bus
+_ON_BOARD = {"pc": ("pc-dimm", "x86_64-cpu"), "q35": ("pc-dimm", "x86_64-cpu"), "microvm": ("x86_64-cpu",)}
 
 
-def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug: bool) -> DeviceState:
+def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug: bool) -> Object:
     """Make and realize the device that `options` describe: values of JSON, or text where `from_json` is off.
 
     Raises QemuError with nothing left behind.
@@ -54,12 +55,15 @@ def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug
     bus = _choose_bus(vm, type_name, options.get("bus"))
     if hotplug:
         check_hotplug(vm, type_name, bus)
-    device = new_object(vm, type_name)
-    if not isinstance(device, DeviceState):
-        return _add_other(vm, type_name)
-    device.hotplugged = hotplug
     device_id = options.get("id")
-    _enter_tree(vm, device, device_id if isinstance(device_id, str) else None)
+    if not isinstance(device_id, str):
+        device_id = None
+    if _is_cpu(vm, type_name):
+        return _add_cpu(vm, type_name, device_id, options, from_json=from_json)
+    device = new_object(vm, type_name)
+    assert isinstance(device, DeviceState), f"{type_name} is not made as a device"
+    device.hotplugged = hotplug
+    _enter_tree(vm, device, device_id)
     try:
         apply_globals(device)
         for name in ordered(options):
@@ -82,10 +86,26 @@ def device_add(vm: Machine, options: dict[str, Any], *, from_json: bool, hotplug
     return device
 
 
-def _add_other(vm: Machine, type_name: str) -> DeviceState:  # noqa: ARG001
-    from fakeqemu.error import NotEmulated
+def _is_cpu(vm: Machine, type_name: str) -> bool:
+    """Whether a type is a CPU, which is no device of a bus."""
+    return vm.profile.implements(type_name, "cpu")
 
-    raise NotEmulated(f"{type_name}: plugging is not emulated")
+
+def _add_cpu(vm: Machine, type_name: str, cpu_id: str | None, options: dict[str, Any], *, from_json: bool) -> Object:
+    from fakeqemu.system.cpus import X86CPU
+    from fakeqemu.vl.cpu_plug import check_type, plug_cpu
+
+    vm.qom.load()  # what is recorded of the board is numbered by the CPUs of the start
+    check_type(vm, type_name)
+    cpu = X86CPU(vm, type_name)
+    _enter_tree(vm, cpu, cpu_id)
+    own = {name: options[name] for name in ordered(options) if name not in ("driver", "bus", "id")}
+    try:
+        plug_cpu(cpu, own, from_json=from_json)
+    except BaseException:
+        cpu.unparent()
+        raise
+    return cpu
 
 
 def _device_type(vm: Machine, driver: str, hotplug: bool) -> str:
@@ -151,12 +171,11 @@ def check_hotplug(vm: Machine, type_name: str, bus: BusState | None) -> None:
 
 
 def _board_takes(vm: Machine, type_name: str) -> bool:
-    if vm.board is None or vm.board.family not in ("pc", "q35"):
-        return False
-    return any(vm.profile.implements(type_name, name) for name in _PC_HOTPLUG)
+    taken = _ON_BOARD.get(vm.board.family, ()) if vm.board is not None else ()
+    return any(vm.profile.implements(type_name, name) for name in taken)
 
 
-def _enter_tree(vm: Machine, device: DeviceState, device_id: str | None) -> None:
+def _enter_tree(vm: Machine, device: Object, device_id: str | None) -> None:
     """Give the device its id and place in the QOM tree; raises QemuError."""
     if device_id is None:
         vm.qom.peripheral_anon.add_child("device[*]", device)
@@ -165,7 +184,8 @@ def _enter_tree(vm: Machine, device: DeviceState, device_id: str | None) -> None
         raise QemuError(f"Invalid qdev ID '{device_id}'")
     if vm.qom.peripheral.find_property(device_id) is not None:
         raise QemuError(f"Duplicate device ID '{device_id}'")
-    device.id = device_id
+    if isinstance(device, DeviceState):
+        device.id = device_id
     vm.qom.peripheral.add_child(device_id, device)
 
 
@@ -221,6 +241,11 @@ def as_text(options: dict[str, Any]) -> dict[str, str]:
 def device_del(vm: Machine, name: str) -> None:
     """Ask for the device with that id or path to go; raises QemuError."""
     device = device_by_id(vm, name)
+    if not isinstance(device, DeviceState):
+        from fakeqemu.vl.cpu_plug import unplug_cpu
+
+        unplug_cpu(device)  # nothing else that is a device is none of ours
+        return
     if device.pending_deleted:
         raise QemuError(f"Device {name} is already in the process of unplug")
     request_unplug(device)
