@@ -140,9 +140,7 @@ class MonitorQMP:
             self._read_messages()
         finally:
             dispatcher.end_batch()
-        if self.suspended and not self._paused:
-            self._paused = True
-            self._pause_reading()
+        self._update_reading()
 
     def disconnected(self) -> None:
         """The client is gone: what it asked and was not begun is forgotten."""
@@ -191,13 +189,20 @@ class MonitorQMP:
 
     def resume(self) -> None:
         """Read on: the dispatcher has taken a request, or answered the only one."""
-        if not self.suspended:
-            return
-        self.suspended = False
-        if self._paused:
-            self._paused = False
-            self._resume_reading()
-        self._read_messages()
+        if self.suspended:
+            self.suspended = False
+            self._read_messages()
+            if not self._parsing:
+                self._update_reading()
+
+    def _update_reading(self) -> None:
+        """Tell the transport whether more bytes are wanted; a client that has left is heard of only then."""
+        if self.suspended != self._paused:
+            self._paused = self.suspended
+            if self._paused:
+                self._pause_reading()
+            else:
+                self._resume_reading()
 
     # --- messages out ---------------------------------------------------------------------------------
 
