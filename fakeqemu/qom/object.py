@@ -99,8 +99,8 @@ class Object:
         return self._children
 
     def child(self, name: str) -> Object | None:
-        found = self._children.get(name)
-        return found if found is not None else self.children.get(name)
+        """The object below of that name, or None."""
+        return self.children.get(name)
 
     def add_child(self, name: str, child: Object) -> Object:
         """Put `child` below this object; a name ending in `[*]` gets the first free number. Returns the child.

@@ -119,12 +119,12 @@ def test_huge_pages_are_not_emulated(make_machine: MakeMachine) -> None:
 
 def test_the_guests_memory_cannot_be_deleted_or_changed(make_machine: MakeMachine) -> None:
     vm = make_machine("none", memory=8 << 20)
-    with pytest.raises(QemuError, match="^Cannot delete host memory backend 'ram' which is mapped$"):
+    with pytest.raises(QemuError, match=r"^Cannot delete host memory backend 'ram' which is mapped$"):
         object_del(vm, "ram")
     backend = vm.qom.resolve("/objects/ram")
-    with pytest.raises(QemuError, match="^cannot change property size of memory-backend-ram $"):
+    with pytest.raises(QemuError, match=r"^cannot change property size of memory-backend-ram $"):
         backend.set("size", 1)
-    with pytest.raises(QemuError, match="^cannot change property value$"):
+    with pytest.raises(QemuError, match=r"^cannot change property value$"):
         backend.set("share", True)
     backend.set("merge", False)
     assert query_memdev(vm)[0]["merge"] is False
