@@ -45,7 +45,8 @@ def test_a_reset_of_a_running_guest_leaves_it_running(make_machine: MakeMachine)
 
 def test_quit_ends_whatever_no_shutdown_says(make_machine: MakeMachine) -> None:
     vm = make_machine("none")
-    seen, told = Events(vm), []
+    seen = Events(vm)
+    told: list[str] = []
     vm.on_shutdown.add(told.append)
     vm.actions["shutdown"] = "pause"
     qmp_cmds.qmp_quit(vm)

@@ -14,30 +14,30 @@ from fakeqemu.system.smp import SmpTopology, from_text, parse_config
 NEW, OLD = VersionProfile.load("11.1").compat, VersionProfile.load("7.2").compat
 
 
-def parse(compat=NEW, family: str = "q35", prefer_sockets: bool = False, **config: int) -> SmpTopology:  # type: ignore[no-untyped-def]
+def parse(config: dict[str, int], *, prefer_sockets: bool = False) -> SmpTopology:
     topology, _ = parse_config(
-        config, family=family, machine="m", max_cpus=4096, prefer_sockets=prefer_sockets, compat=compat
+        config, family="q35", machine="m", max_cpus=4096, prefer_sockets=prefer_sockets, compat=NEW
     )
     return topology
 
 
 def test_cores_are_worked_out_first() -> None:
-    topology = parse(cpus=8)
+    topology = parse({"cpus": 8})
     assert (topology.sockets, topology.cores, topology.threads, topology.maxcpus) == (1, 8, 1, 8)
 
 
 def test_machine_types_before_6_2_work_out_sockets_first() -> None:
-    topology = parse(cpus=8, prefer_sockets=True)
+    topology = parse({"cpus": 8}, prefer_sockets=True)
     assert (topology.sockets, topology.cores, topology.threads) == (8, 1, 1)
 
 
 def test_without_cpus_the_product_counts() -> None:
-    topology = parse(sockets=2, cores=3, threads=2)
+    topology = parse({"sockets": 2, "cores": 3, "threads": 2})
     assert (topology.cpus, topology.maxcpus) == (12, 12)
 
 
 def test_maxcpus_leaves_places_free() -> None:
-    topology = parse(cpus=2, maxcpus=8, cores=2)
+    topology = parse({"cpus": 2, "maxcpus": 8, "cores": 2})
     assert (topology.cpus, topology.maxcpus, topology.sockets) == (2, 8, 4)
 
 
@@ -62,7 +62,7 @@ def test_maxcpus_leaves_places_free() -> None:
 )
 def test_a_topology_that_cannot_be_is_refused_in_qemus_words(config: dict[str, int], text: str) -> None:
     with pytest.raises(QemuError) as refused:
-        parse(**config)
+        parse(config)
     assert refused.value.desc == text
 
 
@@ -94,7 +94,7 @@ def test_old_releases_know_no_modules() -> None:
 def test_every_cpu_has_a_place_and_an_apic_id_of_its_own(
     sockets: int, dies: int, modules: int, cores: int, threads: int
 ) -> None:
-    topology = parse(sockets=sockets, dies=dies, modules=modules, cores=cores, threads=threads)
+    topology = parse({"sockets": sockets, "dies": dies, "modules": modules, "cores": cores, "threads": threads})
     places = [tuple(topology.ids(index).items()) for index in range(topology.maxcpus)]
     assert len(set(places)) == topology.maxcpus
     apic_ids = [topology.apic_id(index) for index in range(topology.maxcpus)]
