@@ -237,7 +237,12 @@ class SaveRegistry:
     def register_vmsd(
         self, idstr: str, instance_id: int, vmsd: Any, opaque: Any, priority: int | None = None
     ) -> SaveStateEntry:
-        """Register a described device; its state is in `opaque`. `instance_id` -1 takes the next free one."""
+        """Register a described device; its state is in `opaque`. `instance_id` -1 takes the next free one.
+
+        One that cannot travel becomes a blocker, where blockers are allowed (QemuError).
+        """
+        if vmsd.unmigratable:
+            self.add_blocker(opaque, f"State blocked by non-migratable device '{idstr}'", unmigratable=idstr)
         entry = self._new(idstr, instance_id, vmsd.version_id, vmsd.priority if priority is None else priority)
         entry.vmsd = vmsd
         entry.opaque = opaque

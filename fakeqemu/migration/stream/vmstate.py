@@ -251,25 +251,7 @@ def save_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_id: in
     for one in vmsd.fields:
         if not one.present(state, version_id):
             continue
-        count = _count(one, state)
-        value: Any = None if one.unused else _read_member(state, one.name)
-        before = f.bytes_transferred
-        for element in [value] if count is None else value[:count]:
-            if one.nullable and element is None:
-                f.put_byte(VMS_MARKER_PTR_NULL)
-            else:
-                one.put(f, element)
-        size = f.bytes_transferred - before
-        if count == 0:
-            continue
-        entry: dict[str, Any] = {"name": one.name}
-        if count is not None:
-            entry["array_len"] = count
-        entry["type"] = one.kind
-        if one.struct is not None:
-            entry["struct"] = describe(one.struct, value if count is None else value[0])
-        entry["size"] = size // (count or 1)
-        described.append(entry)
+        described += _save_field(f, one, state)
     for sub in vmsd.subsections:
         if sub.is_needed(state):
             put_subsection_header(f, sub.name, sub.version_id)
@@ -277,6 +259,32 @@ def save_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_id: in
     if vmsd.post_save is not None:
         vmsd.post_save(state)
     return described
+
+
+def _save_field(f: QEMUFile, one: Field, state: Any) -> list[dict[str, Any]]:
+    """Write one field; returns its entries in the vmdesc: one, or one an element where elements differ."""
+    count = _count(one, state)
+    value: Any = None if one.unused else _read_member(state, one.name)
+    elements = [value] if count is None else value[:count]
+    entries: list[dict[str, Any]] = []
+    for index, element in enumerate(elements):
+        before = f.bytes_transferred
+        entry: dict[str, Any] = {"name": one.name}
+        if one.nullable and element is None:
+            f.put_byte(VMS_MARKER_PTR_NULL)
+            entry["type"] = "nullptr"
+        else:
+            one.put(f, element)
+            entry["type"] = one.kind
+            if one.struct is not None:
+                entry["struct"] = describe(one.struct, element)
+        entry["size"] = f.bytes_transferred - before
+        if count is not None and (one.nullable or one.struct is not None):
+            entry["index"] = index
+        entries.append(entry)
+    if count and not one.nullable and one.struct is None:
+        return [{"name": one.name, "array_len": count, "type": one.kind, "size": entries[0]["size"]}]
+    return entries
 
 
 def describe(vmsd: VMStateDescription, state: Any) -> dict[str, Any]:
@@ -325,11 +333,12 @@ async def load_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_
 
 async def _load_field(f: QEMUFile, vmsd: VMStateDescription, one: Field, state: Any) -> None:
     count = _count(one, state)
-    old = None if one.unused else _read_member(state, one.name)
+    old: Any = None if one.unused else _read_member(state, one.name)
     values: list[Any] = []
     try:
         for index in range(1 if count is None else count):
-            element = old if count is None or old is None else old[index]
+            placed = one.struct is not None or one.nullable
+            element = old if count is None or not placed else old[index]
             values.append(await _load_element(f, one, element))
     except EndOfStream as err:
         # 11.1 names the description, older ones description and field.
