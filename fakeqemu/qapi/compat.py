@@ -154,6 +154,12 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- devices ---
     CompatRow(
+        "cpu_unplug_asked_by_acpi",
+        "device_del of a CPU asks the guest.",
+        (((), False), ((11, 0), True)),
+        "Before, it is refused: `acpi: device unplug request for not supported device type`.",
+    ),
+    CompatRow(
         "device_add_takes_json",
         "device_add hands the values of its arguments to the properties as they are, not as text.",
         (((), False), ((9, 2), True)),

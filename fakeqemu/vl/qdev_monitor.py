@@ -244,7 +244,7 @@ def device_del(vm: Machine, name: str) -> None:
     if not isinstance(device, DeviceState):
         from fakeqemu.vl.cpu_plug import unplug_cpu
 
-        unplug_cpu(device)  # nothing else that is a device is none of ours
+        unplug_cpu(device)
         return
     if device.pending_deleted:
         raise QemuError(f"Device {name} is already in the process of unplug")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fakeqemu.qapi.profile import VersionProfile
 
 #: machines of the table `realize`; `rich` is a q35 with buses of most kinds
-MACHINES = ("rich", "q35", "pc")
+MACHINES = ("rich", "q35", "pc", "microvm")
 
 _texts: dict[str, str] = {}
 

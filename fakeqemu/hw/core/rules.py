@@ -85,6 +85,15 @@ def _pcie_slot(device: DeviceState) -> None:
             raise QemuError("Can't add chassis slot, error -16")
 
 
+def _pxb(device: DeviceState) -> None:
+    """An expander's bus has a number that no other bus has; those behind bridges are 0 until a guest counts them."""
+    bus = device.parent_bus
+    number = int(device.get("bus_nr"))
+    below = [below for other in bus.kids for below in other.child_buses] if bus is not None else []
+    if number == 0 and any(other.is_a("PCI") for other in below):
+        raise QemuError("Bus 0 is already in use")
+
+
 # --- one of a kind ----------------------------------------------------------------------------------------
 
 
@@ -262,6 +271,8 @@ def _isa_serial(device: DeviceState) -> None:
 _ISA_SERIAL_DEFAULTS = {"iobase": (0x3F8, 0x2F8, 0x3E8, 0x2E8), "irq": (4, 3, 4, 3)}
 
 RULES: dict[str, Callable[[DeviceState], None]] = {
+    "pxb-pcie": _pxb,
+    "pxb-cxl": _pxb,
     "pcie-slot": _pcie_slot,
     "virtio-balloon-base": _only_one("Only one balloon device is supported", "virtio-balloon-base"),
     "virtio-balloon-pci": _only_one("Only one balloon device is supported", "virtio-balloon-pci"),

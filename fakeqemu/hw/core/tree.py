@@ -18,6 +18,7 @@ from fakeqemu.hw.core.qdev import BusState, DeviceState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fakeqemu.qom.object import Object
     from fakeqemu.system.machine import Machine
 
 #: the name of the root in paths, and where it is in the QOM tree
@@ -123,13 +124,13 @@ def _buses_hint(device: DeviceState) -> str:
     return f'child buses at "{device.id or device.type_name}": {names}'
 
 
-def device_by_id(vm: Machine, text: str) -> DeviceState:
-    """The device that an id of /machine/peripheral or a QOM path names; raises QemuError."""
+def device_by_id(vm: Machine, text: str) -> Object:
+    """The device (or CPU) that an id of /machine/peripheral or a QOM path names; raises QemuError."""
     target = vm.qom.find(text) if text.startswith("/") or text == "" else vm.qom.peripheral.child(text)
     if text == "":
         target = vm.qom.peripheral
     if target is None:
         raise QemuError(f"Device '{text}' not found", DEVICE_NOT_FOUND)
-    if not isinstance(target, DeviceState):
+    if not target.is_a("device"):
         raise QemuError(f"{text} is not {vm.compat.device_not_a_device_text}")
     return target

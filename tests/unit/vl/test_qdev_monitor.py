@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.error import QemuError
+from fakeqemu.system.cpus import query_cpus_fast
 from fakeqemu.system.machine import Machine
 from fakeqemu.vl import qdev_monitor
 from tests.unit._boards import board, plug, refusal
@@ -300,3 +301,70 @@ def test_what_no_record_tells_is_not_emulated() -> None:
     text = "vhost-user-fs-pci: not emulated with these properties"
     assert refusal(vm, "vhost-user-fs-pci", chardev="c", tag="t") == text
     assert refusal(vm, "vhost-user-fs-pci", tag="t") == "missing chardev"
+
+
+# --- CPUs -------------------------------------------------------------------------------------------------
+
+CPU = "qemu64-x86_64-cpu"
+
+
+def add_cpu(vm: Machine, driver: str = CPU, **properties: Any) -> Any:
+    options = {"driver": driver, **{name.replace("_", "-"): value for name, value in properties.items()}}
+    return qdev_monitor.device_add(vm, options, from_json=True, hotplug=True)
+
+
+@pytest.mark.parametrize(
+    ("properties", "text"),
+    [
+        ({}, "CPU socket-id is not set"),
+        ({"socket_id": 5}, "Invalid CPU socket-id: 5 must be in range 0:1"),
+        ({"socket_id": 1}, "CPU core-id is not set"),
+        ({"socket_id": 1, "core_id": 7}, "Invalid CPU core-id: 7 must be in range 0:1"),
+        ({"socket_id": 1, "core_id": 0}, "CPU thread-id is not set"),
+        ({"socket_id": 1, "core_id": 0, "thread_id": 3}, "Invalid CPU thread-id: 3 must be in range 0:0"),
+        ({"socket_id": 1, "core_id": 0, "thread_id": 0, "die_id": 3}, "Invalid CPU die-id: 3 must be in range 0:0"),
+        ({"socket_id": 0, "core_id": 0, "thread_id": 0}, "CPU[0] with APIC ID 0 exists"),
+        ({"nosuch": 1}, "Property 'qemu64-x86_64-cpu.nosuch' not found"),
+        ({"driver": "EPYC-x86_64-cpu"}, "Invalid CPU type, expected cpu type: 'qemu64-x86_64-cpu'"),
+    ],
+)
+def test_a_cpu_needs_a_free_place(properties: dict[str, Any], text: str) -> None:
+    vm = four_places()
+    with pytest.raises(QemuError) as refused:
+        add_cpu(vm, **properties)
+    assert refused.value.desc == text
+    assert vm.board is not None
+    assert len(vm.board.cpus) == 1
+
+
+def four_places(profile: str = "11.1") -> Machine:
+    """A machine with one CPU and three free places."""
+    vm = board(profile, smp={"cpus": "1", "maxcpus": "4", "sockets": "2", "cores": "2", "threads": "1"})
+    vm.phase = "ready"
+    return vm
+
+
+def test_a_cpu_is_there_once_it_is_plugged() -> None:
+    vm = four_places()
+    add_cpu(vm, id="c", socket_id=1, core_id=0, thread_id=0)
+    add_cpu(vm, socket_id=0, core_id=1, thread_id=0)
+    shown = [(cpu["cpu-index"], cpu["qom-path"]) for cpu in query_cpus_fast(vm)]
+    assert shown == [
+        (0, "/machine/unattached/device[0]"),
+        (2, "/machine/peripheral/c"),
+        (1, "/machine/peripheral-anon/device[0]"),
+    ]
+    with pytest.raises(QemuError, match="with APIC ID 2 exists"):
+        add_cpu(vm, socket_id=1, core_id=0, thread_id=0)
+
+
+def test_a_cpu_stays_unless_the_guest_lets_it_go() -> None:
+    vm = four_places()
+    add_cpu(vm, id="c", socket_id=1, core_id=0, thread_id=0)
+    qdev_monitor.device_del(vm, "c")
+    qdev_monitor.device_del(vm, "c")
+    assert vm.qom.peripheral.child("c") is not None
+    assert deletion(vm, "/machine/unattached/device[0]") == "Boot CPU is unpluggable"
+    old = four_places("10.0")
+    add_cpu(old, id="c", socket_id=1, core_id=0, thread_id=0)
+    assert deletion(old, "c") == "acpi: device unplug request for not supported device type: qemu64-x86_64-cpu"
