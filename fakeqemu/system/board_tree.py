@@ -13,6 +13,8 @@ QEMU: hw/i386/pc.c (pc_memory_init), hw/core/qdev.c (unattached devices are numb
 
 from __future__ import annotations
 
+from fakeqemu.system.cpus import cpu_device_number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -36,11 +38,6 @@ def below_4g(board: Board) -> int:
     """How much of the memory lies below 4 GB."""
     limit = _LOWMEM_LIMIT.get(board.family)
     return board.ram_size if limit is None or board.ram_size < limit else _LOWMEM[board.family]
-
-
-def cpu_device_number(index: int) -> int:
-    """The number of CPU `index` among the unattached devices: the first CPU's APIC makes a device behind it."""
-    return index if index == 0 else index + 1
 
 
 def adapt(board: Board, record: Record) -> Record:

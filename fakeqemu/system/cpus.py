@@ -11,7 +11,6 @@ from __future__ import annotations
 from fakeqemu.error import QemuError
 from fakeqemu.qom.object import Object
 from fakeqemu.qom.properties import check_typed, parse_text
-from fakeqemu.system.board_tree import cpu_device_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,6 +197,11 @@ def _type_of(types: dict[str, str], type_name: str, name: str) -> str:
 def _cpu_properties(vm: Machine, type_name: str) -> list[dict[str, Any]]:
     known = vm.profile.qom_properties(type_name)
     return known if isinstance(known, list) else []
+
+
+def cpu_device_number(index: int) -> int:
+    """The number of CPU `index` among the unattached devices: the first CPU's APIC makes a device behind it."""
+    return index if index == 0 else index + 1
 
 
 def create_cpus(vm: Machine, board: Board) -> list[X86CPU]:
