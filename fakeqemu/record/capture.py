@@ -13,7 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 from fakeqemu.qapi.profile import VersionProfile
-from fakeqemu.record import capture_help, capture_qom, capture_queries, capture_realize, capture_schema, capture_vmstate
+from fakeqemu.record import (
+    capture_cpus,
+    capture_help,
+    capture_qom,
+    capture_queries,
+    capture_realize,
+    capture_schema,
+    capture_vmstate,
+)
 from fakeqemu.record.capture_tables import ProfileWriter
 from fakeqemu.record.capture_vm import ACCEL, PROGRAM, CaptureVm, Emulator
 
@@ -144,6 +152,12 @@ def _help(emulator: Emulator, writer: ProfileWriter) -> None:
         writer.table("trace-events", capture_help.capture_trace_events(vm))
 
 
+def _cpus(emulator: Emulator, writer: ProfileWriter) -> None:
+    _note(writer, "cpus", [*capture_cpus.MACHINE, "-cpu", "MODEL", *capture_cpus.END])
+    text = _written(writer).get("help", "-cpu help")["stdout"]
+    writer.table("cpu-warnings", capture_cpus.capture_cpu_warnings(emulator, text))
+
+
 def _realize(emulator: Emulator, writer: ProfileWriter) -> None:
     for machine, args in capture_realize.MACHINES.items():
         _note(writer, f"realize-{machine}", args)
@@ -169,6 +183,7 @@ STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "machines": _machines,
     "variants": _variants,
     "help": _help,
+    "cpus": _cpus,
     "realize": _realize,
     "vmstate": _vmstate,
 }

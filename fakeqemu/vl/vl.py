@@ -309,6 +309,10 @@ class Start:
         """Board, devices, and the guest: what x-exit-preconfig sets off; raises QemuError."""
         line, vm = self.line, self.vm
         self._board.init()
+        if line.cpu is not None:
+            from fakeqemu.vl.cpu_features import warn_of_missing
+
+            warn_of_missing(vm, self.reporter)
         if "boot" in line.machine:
             machine_opts.check_boot(vm)
         if vm.globals:
