@@ -113,6 +113,8 @@ def report_failure(reporter: Reporter, error: QemuError) -> None:
 
 def _take_settings(vm: Machine) -> None:
     vm.guest.configure(vm.fake)
+    if "host" in vm.fake:
+        _ = vm.hardware  # a wrong file is said at once
     path = vm.fake.get("transcript")
     if path is not None:
         from fakeqemu.record import transcript

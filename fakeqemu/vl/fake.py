@@ -8,7 +8,8 @@ ram=wire|model           what travels of make-believe RAM
 kvm=off|on               whether KVM is there
 host=FILE                the make-believe host's hardware
 transcript=FILE          record all conversations of monitors
-guest.KEY=VALUE          what the guest does (dirty-rate, ...)
+guest.dirty-rate=SIZE    what the guest writes in a second while it runs
+guest.working-set=SIZE   how much memory it does that in
 compat.NAME=VALUE        one row of qapi/compat.py
 """
 
@@ -20,8 +21,8 @@ TYPE_CHECKING = False
 
 #: keys with a fixed set of words, keys with any text, keys that begin so
 _WORDS = {"ram": ("wire", "model"), "kvm": ("off", "on")}
-_FREE = ("profile", "seed", "host", "transcript", "clock")
-_PREFIXES = ("compat.", "guest.")
+_FREE = ("profile", "seed", "host", "transcript", "clock", "guest.dirty-rate", "guest.working-set")
+_PREFIXES = ("compat.",)
 _LATER = ("scenario", "control")
 
 DEFAULT_PROFILE = "next"

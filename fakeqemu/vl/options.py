@@ -139,7 +139,9 @@ _OTHERS: dict[str, tuple[bool, str, str]] = {
 
 #: sub-options that are refused or accepted where the option itself is emulated: for `fakeqemu options`
 SUB_OPTIONS: tuple[tuple[str, str, str], ...] = (
-    ("-chardev udp, serial, parallel, msmouse, braille, spice*, dbus, vc", REFUSED, "no such back end"),
+    ("-chardev udp, serial, parallel, msmouse, braille, spice*, dbus", REFUSED, "no such back end"),
+    ("-chardev socket with telnet, tn3270, websocket, tls-creds", REFUSED, "plain bytes only"),
+    ("-chardev vc", ACCEPTED, "a console that nobody looks at"),
     ("-d ITEM, -dfilter", ACCEPTED, "no code is translated: the log stays empty; names are checked"),
     ("-display TYPE but none", REFUSED, _NO_SCREEN),
     ("-nic none, -net none", EMULATED, ""),
