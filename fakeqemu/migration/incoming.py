@@ -9,6 +9,7 @@ QEMU: migration/migration.c (process_incoming_migration_co, process_incoming_mig
 
 from __future__ import annotations
 
+import errno
 import os
 
 from fakeqemu.error import QemuError
@@ -167,6 +168,11 @@ class Incoming:
             await load.run()
         except LoadFault as fault:
             await self._failed(fault.errno, fault.desc)
+        except QemuError as err:
+            await self._failed(errno.EINVAL, err.desc)
+        except Exception as err:  # a bug of ours: said loudly, and the source hears of it
+            self._vm.report_bug(err, "mig/dst/main")
+            await self._failed(errno.EINVAL, f"Internal error: {err!r}")
         else:
             await self._loaded(load)
 
@@ -207,7 +213,7 @@ class Incoming:
                 # QEMU aborts here.
                 text = f"invalid runstate transition: '{rs.INMIGRATE}' -> '{wanted}'"
                 vm.error_report(text)
-                await self._failed(22, text)
+                await self._failed(errno.EINVAL, text)
                 return
             await load.cleanup()
             await self._start_guest(wanted)

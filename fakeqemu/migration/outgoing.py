@@ -13,11 +13,11 @@ QEMU: migration/migration.c (migration_thread)
 from __future__ import annotations
 
 from fakeqemu.error import NotEmulated, QemuError
-from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import state as st
-from fakeqemu.migration.ram import MODEL_LINK_BYTES_PER_S, ModelRAMHandlers, RAMHandlers
+from fakeqemu.migration.ram import ModelRAMHandlers, RAMHandlers
+from fakeqemu.migration.rate import RateWindow
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
 from fakeqemu.migration.return_path import ReturnPath
 from fakeqemu.migration.savevm import RAM, SaveVM, globals_of, prepare
@@ -35,15 +35,8 @@ if TYPE_CHECKING:
     from fakeqemu.migration.state import Migration
     from fakeqemu.system.machine import Machine
 
-#: length of a window of the bandwidth limit, and the shortest time over which a rate is measured
-BUFFER_DELAY_NS = 100 * NS_PER_MS
-#: the limit is given for a second, a window is a tenth of it
-XFER_LIMIT_RATIO = 10
 #: what an empty PART puts: nothing was there to send
 _EMPTY_PART_BYTES = 64
-#: QEMU does not rest when there is nothing to send: it puts empty PARTs as fast as it can, and takes that for the
-#: bandwidth. We rest until the window ends, and count what it would have put: a million PARTs a second of 18 bytes.
-_IDLE_LOOP_BYTES_PER_S = 18_000_000
 
 
 class _GivenUp(Exception):
@@ -102,8 +95,8 @@ class Outgoing:
     """One outgoing migration."""
 
     __slots__ = (
-        "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_threshold",
-        "_was_running", "_window_bytes", "_window_pages", "_window_start_ns", "f", "mig", "vm",
+        "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_was_running",
+        "f", "mig", "rate", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -121,12 +114,8 @@ class Outgoing:
         self._old_state = ""
         #: ends a wait of the loop early
         self._kick: Future | None = None
-        # The window of the rate limit, and what was measured over the last one.
-        self._window_start_ns = 0
-        self._window_bytes = 0
-        self._window_pages = 0
-        self._threshold = 0
         model = vm.fake.get("ram") == "model"
+        self.rate = RateWindow(self, model=model)
         self._ram: RAMHandlers = ModelRAMHandlers(self) if model else RAMHandlers(self)
 
     # --- beginning ------------------------------------------------------------------------------------
@@ -216,6 +205,9 @@ class Outgoing:
             await self._give_up(None)
         except QemuError as err:
             await self._give_up(err)
+        except Exception as err:  # a bug of ours: said loudly, and the guest goes on all the same
+            self.vm.report_bug(err, "mig/src/main")
+            await self._give_up(QemuError(f"Internal error: {err!r}"))
         else:
             await self._completed()
 
@@ -241,7 +233,7 @@ class Outgoing:
         stats.setup_ns = now_ns - stats.start_ns
         self._check_cancelled()
         self.mig.set_state(st.ACTIVE)
-        self._open_window(now_ns)
+        self.rate.open(now_ns)
         if failure is not None:
             raise failure
 
@@ -254,31 +246,31 @@ class Outgoing:
         compat, stats = self.vm.compat, self.mig.stats
         pending = savevm.pending_estimate()
         stats.pending = pending.total
-        threshold = self.threshold_bytes()
+        threshold = self.rate.threshold_bytes()
         low = pending.total <= threshold if compat.migration_pending_equal else pending.total < threshold
         if low:
             pending = await savevm.pending_exact()
             stats.pending = pending.total
             if compat.migration_expected_downtime_exact:
-                bandwidth = self._switchover_bandwidth()
+                bandwidth = self.rate.switchover_bandwidth()
                 stats.expected_downtime_ms = pending.total // bandwidth if bandwidth else INT64_MAX
         self.vm.trace("migrate_pending", size=pending.total, threshold=threshold)
         return pending.total == 0 or pending.total < threshold
 
     async def _iterate(self, savevm: SaveVM) -> None:
         assert self.f is not None
-        before = self._bytes()
+        before = self.rate.bytes_sent()
         try:
-            await savevm.iterate(self.rate_exceeded)
+            await savevm.iterate(self.rate.exceeded)
         except QemuError:
             if self.vm.compat.migration_save_errors_printed:
                 self.vm.error_report("failed to save SaveStateEntry with id(name): 1(ram): -5")
             raise
         self._check()
-        self._measure()
-        idle = self._bytes() - before <= _EMPTY_PART_BYTES
-        if idle or self.rate_exceeded():
-            await self._next_window(idle=idle)
+        self.rate.measure()
+        idle = self.rate.bytes_sent() - before <= _EMPTY_PART_BYTES
+        if idle or self.rate.exceeded():
+            await self.rate.next_window(idle=idle)
         else:
             await self._turn()
 
@@ -415,80 +407,23 @@ class Outgoing:
             return self.f.write_error
         return self.mig.error or _Unsaid()
 
-    # --- rate -----------------------------------------------------------------------------------------
-
-    def bandwidth_limit(self) -> int:
-        """Bytes a second that may go, 0 for no limit."""
-        limit: int = 0 if self._stopped else self.mig.options.get("max-bandwidth")
-        return limit
-
-    def _bytes(self) -> int:
-        assert self.f is not None
-        return self.f.flushed + self.mig.stats.model_bytes
-
-    def rate_exceeded(self) -> bool:
-        """Whether this window's share was used up."""
-        limit = self.bandwidth_limit() // XFER_LIMIT_RATIO
-        return bool(limit) and not self._is_model and self._bytes() - self._window_bytes >= limit
+    # --- waiting --------------------------------------------------------------------------------------
 
     @property
-    def _is_model(self) -> bool:
-        return isinstance(self._ram, ModelRAMHandlers)
+    def stopped(self) -> bool:
+        """Whether the guest was stopped: from then on there is no limit of the bandwidth."""
+        return self._stopped
 
-    def _open_window(self, now_ns: int) -> None:
-        self._window_start_ns = now_ns
-        self._window_bytes = self._bytes()
-        self._window_pages = self.mig.stats.duplicate + self.mig.stats.normal
-
-    def _measure(self, *, idle: bool = False) -> None:
-        """Work out rates, once a window; `idle`: nothing was there to send. QEMU: migration_update_counters"""
-        now_ns = self.vm.host.clock.now_ns()
-        spent_ns = now_ns - self._window_start_ns
-        if spent_ns < BUFFER_DELAY_NS:
-            return
-        stats = self.mig.stats
-        transferred = self._bytes() - self._window_bytes
-        spent_ms = spent_ns // NS_PER_MS
-        if idle and not self._is_model:
-            busy = min(_IDLE_LOOP_BYTES_PER_S, self.bandwidth_limit() or _IDLE_LOOP_BYTES_PER_S)
-            transferred = max(transferred, busy * spent_ms // 1000)
-        self._threshold = self._measured_bandwidth(transferred // spent_ms) * self.mig.options.get("downtime-limit")
-        stats.mbps = transferred * 8.0 / (spent_ms / 1000.0) / 1000 / 1000
-        pages = stats.duplicate + stats.normal - self._window_pages
-        stats.pages_per_second = int(pages / (spent_ms / 1000.0))
-        bandwidth = transferred // spent_ms
-        if not self.vm.compat.migration_expected_downtime_exact and stats.dirty_pages_rate and transferred > 10000:
-            stats.expected_downtime_ms = self._ram.remaining_pages * 4096 // bandwidth if bandwidth else 0
-        self._open_window(now_ns)
-
-    def _measured_bandwidth(self, measured: int) -> int:
-        """Bytes a millisecond at which the rest will go once the guest is stopped."""
-        available: int = self.mig.options.get("avail-switchover-bandwidth", 0)
-        return available // 1000 if available else measured
-
-    def _switchover_bandwidth(self) -> int:
-        limit: int = self.mig.options.get("downtime-limit")
-        if self._is_model:
-            return self._measured_bandwidth((self.bandwidth_limit() or MODEL_LINK_BYTES_PER_S) // 1000)
-        return self._threshold // limit if limit else 0
-
-    def threshold_bytes(self) -> int:
-        """How much may be left for the time that the guest is stopped."""
-        if self._is_model:
-            threshold: int = self._switchover_bandwidth() * self.mig.options.get("downtime-limit")
-            return threshold
-        return self._threshold
-
-    async def _next_window(self, *, idle: bool = False) -> None:
-        await self.vm.host.clock.sleep_until(self._window_start_ns + BUFFER_DELAY_NS)
-        self._measure(idle=idle)
+    @property
+    def remaining_pages(self) -> int:
+        return self._ram.remaining_pages
 
     async def _limit(self) -> None:
         """For handlers that send much in one go: wait while the window's share is used up."""
         assert self.f is not None
         await self.f.flush()
-        while self.rate_exceeded():
-            await self._next_window()
+        while self.rate.exceeded():
+            await self.rate.next_window()
             self._check()
 
     async def wait_until(self, deadline_ns: int) -> None:
@@ -500,7 +435,7 @@ class Outgoing:
         finally:
             timer.cancel()
             self._kick = None
-        self._measure()
+        self.rate.measure()
         self._check()
 
     def kick(self) -> None:

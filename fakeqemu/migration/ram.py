@@ -42,8 +42,6 @@ BATCH_PAGES = 32
 ZERO_BATCH_PAGES = 1 << 14
 #: one PART lasts at most this long
 ITERATE_NS = 50 * NS_PER_MS
-#: how fast pages that only count go when there is no limit
-MODEL_LINK_BYTES_PER_S = 1_250_000_000
 
 
 def is_ignored(vm: Machine, block: RAMBlock) -> bool:
@@ -156,7 +154,7 @@ class RAMHandlers(SaveVMHandlers):
         """Send pages of this pass: until a time or as long as the rate allows; all of them when `until_ns` is None."""
         clock = self._vm.host.clock
         while self._any_left():
-            if until_ns is not None and (self._outgoing.rate_exceeded() or clock.now_ns() >= until_ns):
+            if until_ns is not None and (self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns):
                 return
             block, first, n, kind = self._take_run(ZERO_BATCH_PAGES)
             if kind != ZERO and n > BATCH_PAGES:
@@ -242,12 +240,12 @@ class ModelRAMHandlers(RAMHandlers):
             return
         self._flow_ns = self._vm.host.clock.now_ns()
         self._flow_rest = 0
-        stop_at = 0 if until_ns is None else self._outgoing.threshold_bytes() // TARGET_PAGE_SIZE
+        stop_at = 0 if until_ns is None else self._outgoing.rate.threshold_bytes() // TARGET_PAGE_SIZE
         while self._any_left():
             wanted = self._bytes_until(stop_at)
             if wanted <= 0 and until_ns is not None and stop_at:
                 break
-            due_ns = self._flow_ns + (wanted * NS_PER_S - self._flow_rest) // self._rate() + 1
+            due_ns = self._flow_ns + (wanted * NS_PER_S - self._flow_rest) // self._outgoing.rate.model_rate() + 1
             await self._outgoing.wait_until(due_ns)
             self.catch_up()
             for block, first, n in self._real:
@@ -257,9 +255,6 @@ class ModelRAMHandlers(RAMHandlers):
             if until_ns is not None:
                 break
         self._flow_ns = None
-
-    def _rate(self) -> int:
-        return self._outgoing.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
 
     def _bytes_until(self, pages_left: int) -> int:
         """Bytes that have to flow until only so many pages of this pass are left."""
@@ -279,7 +274,7 @@ class ModelRAMHandlers(RAMHandlers):
         if self._flow_ns is None:
             return
         now_ns = self._vm.host.clock.now_ns()
-        budget = (now_ns - self._flow_ns) * self._rate() + self._flow_rest
+        budget = (now_ns - self._flow_ns) * self._outgoing.rate.model_rate() + self._flow_rest
         self._flow_ns = now_ns
         while self._any_left():
             block, first, n, kind = self._take_run(1 << 40)

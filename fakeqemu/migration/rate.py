@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""How fast a migration may go, and how fast it goes.
+
+The limit (max-bandwidth) is kept in windows of 100 ms: a window's share used up, the source waits for the next. At the end
+of each window what went is measured; that bandwidth, times downtime-limit, is the threshold below which the rest may be
+sent while the guest is stopped.
+
+QEMU: migration_update_counters and migration_rate_* in migration/migration.c, migration/migration-stats.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.host.clock import NS_PER_MS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing import Outgoing
+
+#: length of a window, and the shortest time over which a rate is measured
+BUFFER_DELAY_NS = 100 * NS_PER_MS
+#: the limit is given for a second, a window is a tenth of it
+XFER_LIMIT_RATIO = 10
+#: how fast pages that only count go when there is no limit
+MODEL_LINK_BYTES_PER_S = 1_250_000_000
+
+#: QEMU does not rest when there is nothing to send: it puts empty PARTs as fast as it can, and takes that for the
+#: bandwidth. We rest until the window ends, and count what it would have put: a million PARTs a second of 18 bytes.
+_IDLE_LOOP_BYTES_PER_S = 18_000_000
+_PAGE_SIZE = 4096
+#: QEMU's least number of bytes in a window for which it works out an expected downtime
+_MIN_TRANSFERRED = 10000
+
+
+class RateWindow:
+    """The windows of one outgoing migration. With `model`, pages only count and rates are what they are set to."""
+
+    __slots__ = ("_bytes", "_model", "_options", "_outgoing", "_pages", "_start_ns", "_stats", "_threshold", "_vm")
+
+    def __init__(self, outgoing: Outgoing, *, model: bool) -> None:
+        self._outgoing = outgoing
+        self._vm = outgoing.vm
+        self._options = outgoing.mig.options
+        self._stats = outgoing.mig.stats
+        self._model = model
+        self._start_ns = 0
+        self._bytes = 0
+        self._pages = 0
+        #: from the last measurement; 0 while there was none
+        self._threshold = 0
+
+    def bandwidth_limit(self) -> int:
+        """Bytes a second that may go, 0 for no limit."""
+        limit: int = 0 if self._outgoing.stopped else self._options.get("max-bandwidth")
+        return limit
+
+    def model_rate(self) -> int:
+        """Bytes a second at which pages go that only count."""
+        return self.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
+
+    def bytes_sent(self) -> int:
+        assert self._outgoing.f is not None
+        return self._outgoing.f.flushed + self._stats.model_bytes
+
+    def exceeded(self) -> bool:
+        """Whether this window's share was used up."""
+        limit = self.bandwidth_limit() // XFER_LIMIT_RATIO
+        return bool(limit) and not self._model and self.bytes_sent() - self._bytes >= limit
+
+    def open(self, now_ns: int) -> None:
+        """A new window begins."""
+        self._start_ns = now_ns
+        self._bytes = self.bytes_sent()
+        self._pages = self._stats.duplicate + self._stats.normal
+
+    async def next_window(self, *, idle: bool = False) -> None:
+        """Wait for the end of this window; `idle`: nothing is there to send."""
+        await self._vm.host.clock.sleep_until(self._start_ns + BUFFER_DELAY_NS)
+        self.measure(idle=idle)
+
+    def measure(self, *, idle: bool = False) -> None:
+        """Work out rates, when a window has passed, and begin the next."""
+        now_ns = self._vm.host.clock.now_ns()
+        spent_ns = now_ns - self._start_ns
+        if spent_ns < BUFFER_DELAY_NS:
+            return
+        stats = self._stats
+        transferred = self.bytes_sent() - self._bytes
+        spent_ms = spent_ns // NS_PER_MS
+        if idle and not self._model:
+            busy = min(_IDLE_LOOP_BYTES_PER_S, self.bandwidth_limit() or _IDLE_LOOP_BYTES_PER_S)
+            transferred = max(transferred, busy * spent_ms // 1000)
+        bandwidth = transferred // spent_ms
+        self._threshold = self._available(bandwidth) * self._options.get("downtime-limit")
+        stats.mbps = transferred * 8.0 / (spent_ms / 1000.0) / 1000 / 1000
+        pages = stats.duplicate + stats.normal - self._pages
+        stats.pages_per_second = int(pages / (spent_ms / 1000.0))
+        if not self._vm.compat.migration_expected_downtime_exact:
+            if stats.dirty_pages_rate and transferred > _MIN_TRANSFERRED:
+                left = self._outgoing.remaining_pages * _PAGE_SIZE
+                stats.expected_downtime_ms = left // bandwidth if bandwidth else 0
+        self.open(now_ns)
+
+    def _available(self, measured: int) -> int:
+        """Bytes a millisecond at which the rest will go once the guest is stopped."""
+        available: int = self._options.get("avail-switchover-bandwidth", 0)
+        return available // 1000 if available else measured
+
+    def switchover_bandwidth(self) -> int:
+        """Bytes a millisecond at which the rest would go now; 0 while nothing was measured."""
+        if self._model:
+            return self._available(self.model_rate() // 1000)
+        limit: int = self._options.get("downtime-limit")
+        return self._threshold // limit if limit else 0
+
+    def threshold_bytes(self) -> int:
+        """How much may be left for the time that the guest is stopped."""
+        if self._model:
+            threshold: int = self.switchover_bandwidth() * self._options.get("downtime-limit")
+            return threshold
+        return self._threshold
