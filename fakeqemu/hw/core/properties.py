@@ -82,8 +82,15 @@ def natural_key(name: str) -> list[Any]:
 
 
 def described(profile: VersionProfile, type_name: str) -> dict[str, dict[str, Any]]:
-    """The properties of a type by name, as the profile has them; empty for a type it could not ask."""
-    return {entry["name"]: entry for entry in listed_properties(profile, type_name)}
+    """The properties of a type by name, as the profile has them; empty for a type it could not ask. Not to be changed."""
+    key = (profile, type_name)
+    found = _described.get(key)
+    if found is None:
+        found = _described[key] = {entry["name"]: entry for entry in listed_properties(profile, type_name)}
+    return found
+
+
+_described: dict[tuple[VersionProfile, str], dict[str, dict[str, Any]]] = {}
 
 
 def listed_properties(profile: VersionProfile, type_name: str) -> list[dict[str, Any]]:
@@ -140,15 +147,20 @@ _COMMON_ENUMS = {"OnOffAuto": ("on", "off", "auto"), "OffAutoPCIBAR": (
 
 def owner_type(profile: VersionProfile, type_name: str, name: str) -> str:
     """The type whose property it is: a part of the device where the device only passes it on."""
-    own = described(profile, type_name)
-    for entry in own.values():
-        if entry["type"].startswith("child<"):
-            part: str = entry["type"][len("child<") : -1]
-            if profile.implements(part, "device") and name in described(profile, part) and name not in (
-                "type", "parent_bus", "realized", "hotplugged", "hotpluggable",
-            ):  # fmt: skip
-                return part
+    for part in _parts(profile, type_name):
+        if name in described(profile, part) and name not in _COMMON_NAMES:
+            return part
     return type_name
+
+
+def _parts(profile: VersionProfile, type_name: str) -> list[str]:
+    """The types of the devices that a device of this type is made of."""
+    kinds = [entry["type"] for entry in described(profile, type_name).values() if entry["type"].startswith("child<")]
+    parts = [kind[len("child<") : -1] for kind in kinds]
+    return [part for part in parts if profile.implements(part, "device")]
+
+
+_COMMON_NAMES = tuple(entry["name"] for entry in _COMMON)
 
 
 # --- setting ----------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.hw.core import properties
 from fakeqemu.qom.object import Object, Property
 from fakeqemu.qom.properties import check_typed, parse_bool
+from fakeqemu.qom.registry import child_from_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,7 +211,15 @@ class DeviceState(Object):
     def child_buses(self) -> list[BusState]:
         """The buses of the device, the newest first."""
         if self._child_buses is None:
-            found = [child for child in self.children.values() if isinstance(child, BusState)]
+            found = [child for child in self._children.values() if isinstance(child, BusState)]
+            # Only the buses of a record come to life, not all else that it tells of.
+            for name, entry in (self._record or {}).items():
+                kind = entry[0]
+                if kind.startswith("child<") and name not in self._children and len(entry) > 1:
+                    if self.vm.profile.implements(kind[len("child<") : -1], "bus"):
+                        bus = self.add_child(name, child_from_record(self.vm, entry))
+                        assert isinstance(bus, BusState)
+                        found.append(bus)
             # Which was made last is not recorded; buses of one device differ by a number that counts up.
             self._child_buses = sorted(found, key=lambda bus: properties.natural_key(bus.name), reverse=True)
             for bus in self._child_buses:
@@ -281,6 +290,14 @@ class DeviceState(Object):
             return
         self._store(prop, properties.from_text(self, prop, text))
 
+    def resolve_link(self, name: str, target_type: str, path: Any) -> Object | None:
+        """As for any object; a plain id of a user's object is found without a look at the whole tree."""
+        if isinstance(path, str) and path:
+            found = self.vm.qom.objects.child(path)
+            if found is not None and found.is_a(target_type):
+                return found
+        return super().resolve_link(name, target_type, path)
+
     def _set_realized(self, value: bool) -> None:
         if value != self.realized:
             raise NotEmulated(f"Setting '{self.type_name}.realized' is not emulated")
@@ -335,6 +352,11 @@ class DeviceState(Object):
 
     def device_unrealize(self) -> None:
         """What the type does when unrealized; for subclasses. Must not fail."""
+
+    def unparent(self) -> None:
+        """Take the device and its parts out of the tree: those too that nobody has looked at yet."""
+        self.open_record()
+        super().unparent()
 
     def unparented(self) -> None:
         """Leave service and bus. DEVICE_DELETED says so, for a device that was alive."""

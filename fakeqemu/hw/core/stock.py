@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fakeqemu.hw.core import outcome as recorded
 from fakeqemu.hw.core import properties
-from fakeqemu.hw.core.qdev import BusState, DeviceState
+from fakeqemu.hw.core.qdev import DeviceState
 from fakeqemu.hw.core.rules import check_rules, unplug_from_hub
 from fakeqemu.hw.pci.config_space import BAR, ConfigSpace
 from fakeqemu.hw.pci.device import PCIDevice
@@ -150,10 +150,6 @@ def take_record(device: DeviceState, outcome: Outcome) -> None:
     record["hotpluggable"] = ["bool", device.is_hotpluggable()]
     device.attach_record(record)
     device.realized = False  # realize() says so when all is done
-    for child in list(device.children.values()):
-        if isinstance(child, BusState):
-            # The handler of a bus may be the bus itself; its name is another now.
-            child.hotplug_handler = None
     _pass_values_on(device)
 
 
