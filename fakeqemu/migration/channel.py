@@ -244,6 +244,16 @@ def listen(
     return None
 
 
+def close(vm: Machine, address: MigrationAddress, channel: Channel) -> None:
+    """Close a channel that was opened here; a descriptor of a set goes back to it."""
+    fd = -1
+    if address["transport"] == "file" and address["filename"].startswith(FDSET_PREFIX):
+        fd = channel.fileno()  # type: ignore[attr-defined]
+    channel.close()
+    if fd >= 0:
+        vm.fds.release(fd)
+
+
 def _socket_address(address: MigrationAddress) -> dict[str, Any]:
     return {key: value for key, value in address.items() if key != "transport"}
 

@@ -275,8 +275,8 @@ class Incoming:
             self._channel.shutdown()
 
     def _close(self) -> None:
-        if self._f is not None:
-            self._f.close()
+        if self._channel is not None:
+            channels.close(self._vm, self._address, self._channel)
         if self._listener is not None:
             self._listener.close()
             self._listener = None

@@ -369,7 +369,8 @@ class Outgoing:
         if self._return_path is not None:
             self.f.shutdown()
             await self._return_path.join()
-        self.f.close()
+        assert self.f.channel is not None
+        channels.close(self.vm, self._address, self.f.channel)
         self._unregister_yank()
 
     def _unregister_yank(self) -> None:
@@ -394,12 +395,10 @@ class Outgoing:
             raise _GivenUp
 
     def _check(self) -> None:
-        """Raise what has gone wrong meanwhile."""
+        """Raise what has gone wrong meanwhile; what the return path has found is looked at when all was sent."""
         self._check_cancelled()
         if self.f is not None and self.f.write_error is not None:
             raise self.f.write_error
-        if self._return_path is not None and self._return_path.failed:
-            raise self.failure_of_return_path()
 
     def failure_of_return_path(self) -> Exception:
         """What to raise when the return path has failed: its error, or none in releases that only print it."""
