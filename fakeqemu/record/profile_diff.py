@@ -255,5 +255,5 @@ SECTIONS: tuple[tuple[str, Callable[[VersionProfile, VersionProfile], Iterator[s
     ("Device state of default machines", _vmstate),
     ("Migration capabilities", _defaults("capabilities")),
     ("Migration parameters", _defaults("parameters")),
-    ("Behaviour (fakeqemu/qapi/compat.py)", _compat),
+    ("Behaviour (fakeqemu/qapi/compat_rows.py)", _compat),
 )

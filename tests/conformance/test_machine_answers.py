@@ -41,7 +41,8 @@ def answers(emulator: list[str], arguments: list[str], asked: list[dict[str, Any
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write("\n".join(json.dumps(request) for request in requests) + "\n")
         process.stdin.flush()
         for line in process.stdout:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fakeqemu.qapi import profile as module
-from fakeqemu.qapi.compat import ROWS, Compat, CompatRow
+from fakeqemu.qapi.compat import ROWS, Compat
+from fakeqemu.qapi.compat_row import CompatRow
 from fakeqemu.qapi.profile import MISSING, ProfileError, VersionProfile, known_profiles
 from fakeqemu.record.capture_tables import ProfileWriter
 
