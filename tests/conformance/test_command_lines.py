@@ -22,12 +22,11 @@ import pytest
 
 from fakeqemu.shim import write_shim
 from tests.conformance._real import need_real_qemu
+from tests.conformance._wait import LOOK_AGAIN_S, PATIENCE_S, ends_within
 
 #: another release may be compared by hand; the list was written for 11.1
 VERSION = os.environ.get("FAKEQEMU_CONFORMANCE_VERSION", "11.1")
 BEFORE = ("-S", "-display", "none", "-qmp", "unix:q,server=on,wait=off")
-PATIENCE_S = 20.0
-LOOK_AGAIN_S = 0.005
 
 
 def cases() -> list[dict[str, Any]]:
@@ -94,7 +93,8 @@ class Run:
                 except OSError:
                     if ended:
                         return False
-            time.sleep(LOOK_AGAIN_S)
+            if not ended:
+                ends_within(process, LOOK_AGAIN_S)
         process.kill()
         raise AssertionError(f"{process.args!r} neither served nor ended")
 

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from tests.bench._real import fake_qemu, real_qemu
+from tests.conformance._wait import PATIENCE_S, connect
 
 BASE = ("-accel", "tcg", "-display", "none", "-nodefaults", "-machine", "none")
-PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +81,10 @@ class Emulator:
         self.folder = folder
         folder.mkdir()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*self.command, *BASE, *arguments],
-            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [*self.command, *BASE, *arguments], cwd=self.folder, pass_fds=pass_fds,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         STARTED.append(process)
         return process
@@ -105,17 +105,7 @@ class Emulator:
 
         A real QEMU greets from a thread of its own while it still starts; once it has answered a command it has started.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(PATIENCE_S)
-            try:
-                connection.connect(str(self.folder / name))
-                break
-            except OSError:
-                connection.close()
-                assert time.monotonic() < deadline, "no monitor"
-                time.sleep(0.005)
+        connection = connect(self.folder / name, STARTED[-1])
         assert b'"QMP"' in connection.recv(65536)
         connection.sendall(b'{"execute": "qmp_capabilities"}')
         assert connection.recv(4096) == b'{"return": {}}\r\n'
@@ -361,9 +351,7 @@ def test_sockets_files_and_terminals_are_made_alike(both: Callable[[Story], Any]
 def test_unknown_descriptors_stay_open(both: Callable[[Story], Any]) -> None:
     def story(emulator: Emulator) -> object:
         reader, writer = os.pipe()
-        process = subprocess.Popen(
-            [*emulator.command, *BASE, *QMP], cwd=emulator.folder, pass_fds=[writer], stderr=subprocess.DEVNULL
-        )
+        process = emulator.start(*QMP, pass_fds=(writer,))
         os.close(writer)
         emulator.connect()
         still_open = not select.select([reader], [], [], 0)[0]

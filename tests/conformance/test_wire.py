@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from fakeqemu.qapi.schema import schema_of
 from fakeqemu.sim.host import SimHost
 from fakeqemu.system.build import new_machine
 from tests.conformance._real import need_real_qemu
+from tests.conformance._wait import connect
 from tests.unit.qapi.test_json_stream import FRAGMENTS
 
 pytestmark = pytest.mark.real_qemu
@@ -57,17 +56,7 @@ class Real:
             f"unix:{path},server=on,wait=off",
         ]
         self.process = subprocess.Popen([*command, *argv], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        self.socket = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.socket.connect(str(path))
-                break
-            except OSError:
-                assert self.process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-        self.socket.settimeout(30)
+        self.socket = connect(path, self.process)
         self.file = self.socket.makefile("rb")
         self.file.readline()
         self.ask(b'{"execute": "qmp_capabilities"}\n')

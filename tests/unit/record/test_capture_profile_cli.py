@@ -119,7 +119,7 @@ def test_next_differs_by_the_series_alone(capsys: pytest.CaptureFixture[str]) ->
         "11.1 -> next",
         "Version",
         "Device properties",
-        "Behaviour (fakeqemu/qapi/compat.py)",
+        "Behaviour (fakeqemu/qapi/compat_rows.py)",
     ]
     assert "  vfio-pci: +x-migration-parallel-states" in lines
     assert "  vfio_parallel_states: off -> on" in lines
