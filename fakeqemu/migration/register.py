@@ -164,13 +164,35 @@ class SaveStateEntry:
 
 
 class StockState:
-    """State known as QEMU captured it: bytes, and the entry of the vmdesc that says what they are."""
+    """State known as QEMU captured it: bytes, and the entry of the vmdesc that says what they are.
 
-    __slots__ = ("data", "desc")
+    A record of a device's state is long, and most machines never migrate: it is read by `read` at the first use.
+    """
 
-    def __init__(self, data: bytes, desc: dict[str, Any]) -> None:
-        self.data = data
-        self.desc = desc
+    __slots__ = ("_data", "_desc", "_read")
+
+    def __init__(self, read: Callable[[], tuple[bytes, dict[str, Any]]]) -> None:
+        self._read = read
+        self._data: bytes | None = None
+        self._desc: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> bytes:
+        """The body of the section: as captured, or as it came in last."""
+        if self._data is None:
+            self._data = self._read()[0]
+        return self._data
+
+    @data.setter
+    def data(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def desc(self) -> dict[str, Any]:
+        """What the body is made of."""
+        if self._desc is None:
+            self._desc = self._read()[1]
+        return self._desc
 
 
 class Blocker:
@@ -249,12 +271,11 @@ class SaveRegistry:
         return self._insert(entry)
 
     def register_stock(
-        self, idstr: str, instance_id: int, version_id: int, data: bytes, desc: dict[str, Any],
-        priority: int = MIG_PRI_DEFAULT,
-    ) -> SaveStateEntry:  # fmt: skip
+        self, idstr: str, instance_id: int, version_id: int, state: StockState, priority: int = MIG_PRI_DEFAULT
+    ) -> SaveStateEntry:
         """Register a device known only by bytes and description, as a capture of QEMU has them."""
         entry = self._new(idstr, instance_id, version_id, priority)
-        entry.stock = StockState(data, desc)
+        entry.stock = state
         return self._insert(entry)
 
     def unregister(self, entry: SaveStateEntry) -> None:

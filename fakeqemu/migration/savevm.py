@@ -18,6 +18,7 @@ from fakeqemu.system.ramblock import RAMBlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -88,9 +89,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
         elif name == GLOBALSTATE:
             entry.vmsd, entry.opaque = global_state.description(vm), global_state.GlobalState(vm)
         elif (name, entry.instance_id) in devices:
-            from binascii import a2b_base64
-
-            entry.stock = StockState(a2b_base64(one["data"]), devices[name, entry.instance_id])
+            entry.stock = StockState(_reader(one["data"], devices[name, entry.instance_id]))
         else:
             continue
         if entry.vmsd is not None:
@@ -99,6 +98,15 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
             entry.priority = MIG_PRI_APIC
         (back if name in _LAST_ENTRIES else front).append(entry)
     return front, back
+
+
+def _reader(data: str, description: dict[str, Any]) -> Callable[[], tuple[bytes, dict[str, Any]]]:
+    def read() -> tuple[bytes, dict[str, Any]]:
+        from binascii import a2b_base64
+
+        return a2b_base64(data), description
+
+    return read
 
 
 def _ram_entry(sections: list[dict[str, Any]]) -> SaveStateEntry:

@@ -14,7 +14,8 @@ which one key is searched, and one value is read from its place and parsed.
 
 An overlay (its manifest names a `base`) holds only the records that it changes or adds.
 
-A profile keeps one descriptor, of its folder: the files must be found after a change of root or user too.
+A profile keeps descriptors, of its folder and of the tables that were read: the files must be found after a change of
+root or user too, and a start reads hundreds of records.
 
 QEMU: qapi introspection, qom/qom-qmp-cmds.c, hw/core/machine-qmp-cmds.c as the sources of the data
 """
@@ -76,10 +77,11 @@ def parse_json(data: bytes) -> Any:
 class _Table:
     """One table of one folder: the index as bytes, and where the values are."""
 
-    __slots__ = ("_dir_fd", "_file", "_index")
+    __slots__ = ("_dir_fd", "_fd", "_file", "_index")
 
     def __init__(self, dir_fd: int, name: str) -> None:
         self._dir_fd = dir_fd
+        self._fd = -1
         self._file = ""
         self._index = b""
         index = _read(dir_fd, name + ".idx")
@@ -104,12 +106,9 @@ class _Table:
             return None
         at += len(needle)
         offset, length = self._index[at : self._index.index(b"\n", at)].split(b"\t")
-        fd = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._dir_fd)
-        try:
-            data = os.pread(fd, int(length), int(offset))
-        finally:
-            os.close(fd)
-        return self._inflated(data)
+        if self._fd < 0:
+            self._fd = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._dir_fd)
+        return self._inflated(os.pread(self._fd, int(length), int(offset)))
 
     def records(self) -> list[tuple[str, bytes]]:
         """Every record in order, with one reading of the file."""
@@ -174,6 +173,7 @@ class VersionProfile:
         self.version_line: str = manifest["version-line"]
         self.compat = Compat(self.version, self._compat_values())
         self._tables: dict[str, _Table] = {}
+        #: (table, key) -> value, MISSING for what is not there
         self._cache: dict[tuple[str, str], Any] = {}
         self._implements: dict[tuple[str, str], bool] = {}  # asked often: whenever something walks a tree
 
@@ -201,15 +201,16 @@ class VersionProfile:
 
     def get(self, table: str, key: str, default: Any = MISSING) -> Any:
         """The value of a record, to be treated as read-only; KeyError when absent and no default is given."""
-        value = self._cache.get((table, key), MISSING)
-        if value is MISSING:
+        try:
+            value = self._cache[(table, key)]
+        except KeyError:
             data = self._raw(table, key)
-            if data is None:
-                if default is MISSING:
-                    raise KeyError(f"{table}/{key}")
-                return default
-            value = self._cache[(table, key)] = parse_json(data)
-        return value
+            value = self._cache[(table, key)] = MISSING if data is None else parse_json(data)
+        if value is not MISSING:
+            return value
+        if default is MISSING:
+            raise KeyError(f"{table}/{key}")
+        return default
 
     def raw(self, table: str, key: str) -> bytes:
         """The JSON text of a record as QEMU wrote it; KeyError when absent."""
@@ -220,6 +221,9 @@ class VersionProfile:
 
     def has(self, table: str, key: str) -> bool:
         """Whether there is such a record; its value is not read."""
+        known = self._cache.get((table, key))
+        if known is not None:
+            return known is not MISSING
         return self._table(table).has(key) or (self.base is not None and self.base.has(table, key))
 
     def keys(self, table: str) -> list[str]:

@@ -174,7 +174,9 @@ def _vmstate(emulator: Emulator, writer: ProfileWriter) -> None:
     profile = _written(writer)
     writer.table("vmstate", capture_vmstate.capture_vmstate(emulator), compress=True)
     outcomes = {name: profile.get("realize", name) for name in profile.keys("realize")}
-    writer.table("device-vmstate", capture_vmstate.capture_device_vmstate(emulator, outcomes), compress=True)
+    states = capture_vmstate.capture_device_vmstate(emulator, outcomes)
+    writer.table("device-sections", capture_vmstate.names_of_sections(states))
+    writer.table("device-vmstate", states, compress=True)
 
 
 STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {

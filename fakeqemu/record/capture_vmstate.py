@@ -67,6 +67,20 @@ def capture_device_vmstate(emulator: Emulator, realize: dict[str, Any]) -> dict[
     return result
 
 
+def names_of_sections(states: dict[str, Any]) -> dict[str, Any]:
+    """What a start needs of `states`, the device state of all types: which sections there are, or why there are none."""
+    return {
+        name: {machine: {**state, **_headers(state)} for machine, state in machines.items()}
+        for name, machines in states.items()
+    }
+
+
+def _headers(state: dict[str, Any]) -> dict[str, Any]:
+    if "sections" not in state:
+        return {}
+    return {"sections": [{key: one[key] for key in ("name", "instance", "version")} for one in state["sections"]]}
+
+
 def _added(state: dict[str, Any], plain: set[tuple[str, int]]) -> dict[str, Any]:
     described = {(device["name"], device["instance_id"]): device for device in state["vmdesc"]["devices"]}
     sections = [x for x in state["sections"] if (x["name"], x["instance"]) not in plain]

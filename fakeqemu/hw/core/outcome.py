@@ -16,10 +16,17 @@ from fakeqemu.error import GENERIC_ERROR, NotEmulated, QemuError
 from fakeqemu.hw.core.inventory import MACHINES, PLUGGABLE_TEXT, error_text, outcomes
 from fakeqemu.hw.core.properties import described
 from fakeqemu.hw.pci.ids import class_code
-from fakeqemu.migration.register import MIG_PRI_DEFAULT, MIG_PRI_IOMMU, MIG_PRI_PCI_BUS, MIG_PRI_VIRTIO_MEM
+from fakeqemu.migration.register import (
+    MIG_PRI_DEFAULT,
+    MIG_PRI_IOMMU,
+    MIG_PRI_PCI_BUS,
+    MIG_PRI_VIRTIO_MEM,
+    StockState,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.hw.core.qdev import DeviceState
@@ -46,7 +53,18 @@ _ABOUT_PLACE = (
     "Parameter 'driver' expects",
 )
 #: properties that only say where a device goes, or that all have
-_PLACEMENT = ("addr", "multifunction", "bootindex", "romfile", "rombar", "romsize", "acpi-index", "chassis", "port", "slot")
+_PLACEMENT = (
+    "addr",
+    "multifunction",
+    "bootindex",
+    "romfile",
+    "rombar",
+    "romsize",
+    "acpi-index",
+    "chassis",
+    "port",
+    "slot",
+)
 
 
 def choose(device: DeviceState) -> Outcome:
@@ -187,7 +205,12 @@ def pci_entry_from_qtree(device: PCIDevice, stanza: str) -> dict[str, Any]:
         for outcome in variants.values():
             elsewhere = elsewhere or outcome.get("pci", {})
     known = {region["bar"]: region for region in elsewhere.get("regions", [])}
-    entry: dict[str, Any] = {"irq_pin": elsewhere.get("irq_pin", 0), "regions": [], "class_info": {"class": 0}, "id": {}}
+    entry: dict[str, Any] = {
+        "irq_pin": elsewhere.get("irq_pin", 0),
+        "regions": [],
+        "class_info": {"class": 0},
+        "id": {},
+    }
     if "pci_bridge" in elsewhere:
         entry["pci_bridge"] = elsewhere["pci_bridge"]
     for line in stanza.splitlines():
@@ -241,7 +264,8 @@ def register_states(device: DeviceState) -> DeviceStates:
     """
     vm = device.vm
     states = DeviceStates(vm)
-    record = _recorded_state(device)
+    machine = _recorded_machine(device)
+    record = vm.profile.get("device-sections", device.type_name)[machine] if machine else {}
     sections = record.get("sections")
     if sections is None:
         text = str(record.get("error", ""))
@@ -253,19 +277,14 @@ def register_states(device: DeviceState) -> DeviceStates:
             device, f"The migration state of device '{device.type_name}' is not emulated", unmigratable=name
         )
         return states
-    from binascii import a2b_base64
-
-    for section in sections:
+    for number, section in enumerate(sections):
         name = _section_name(device, section["name"])
         # The board's own sections of that name come first, also where they are not in the line yet.
         taken = [entry.instance_id for entry in vm.savevm.entries if entry.idstr == name]
-        instance = max([section["instance"], *(number + 1 for number in taken)])
-        description = {**section["vmdesc"], "name": name, "instance_id": instance}
+        instance = max([section["instance"], *(other + 1 for other in taken)])
         priority = _priority(device) if name != "PCIBUS" else MIG_PRI_DEFAULT
-        data = a2b_base64(section["data"])
-        states.entries.append(
-            vm.savevm.register_stock(name, instance, section["version"], data, description, priority)
-        )
+        state = StockState(_reader(device, machine, number, name, instance))
+        states.entries.append(vm.savevm.register_stock(name, instance, section["version"], state, priority))
     return states
 
 
@@ -289,14 +308,29 @@ _PRIORITIES = (
 _UNMIGRATABLE_TEXT = "State blocked by non-migratable device '"
 
 
-def _recorded_state(device: DeviceState) -> dict[str, Any]:
-    """What the device added to the state of a machine, or why it did not; empty if the profile does not know."""
-    table: dict[str, dict[str, Any]] = device.vm.profile.get("device-vmstate", device.type_name, {})
+def _recorded_machine(device: DeviceState) -> str:
+    """The machine on which the device's state was recorded that counts here; "" if the profile has none."""
+    table = device.vm.profile.get("device-sections", device.type_name, {})
     board = device.vm.board
     for machine in dict.fromkeys([board.family if board is not None else "", *MACHINES]):
         if machine in table:
-            return table[machine]
-    return {}
+            return machine
+    return ""
+
+
+def _reader(
+    device: DeviceState, machine: str, number: int, name: str, instance: int
+) -> Callable[[], tuple[bytes, dict[str, Any]]]:
+    """What reads the recorded state of one section, which here has this name and number."""
+    profile, type_name = device.vm.profile, device.type_name
+
+    def read() -> tuple[bytes, dict[str, Any]]:
+        from binascii import a2b_base64
+
+        section = profile.get("device-vmstate", type_name)[machine]["sections"][number]
+        return a2b_base64(section["data"]), {**section["vmdesc"], "name": name, "instance_id": instance}
+
+    return read
 
 
 def _section_name(device: DeviceState, recorded: str) -> str:
