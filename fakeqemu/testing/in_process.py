@@ -42,6 +42,8 @@ class InProcess:
             program=program,
         )
         self.machine = new_machine(self.host, profile, settings)
+        # what a test's tool is told is held against the profile's schema; a mismatch counts as a bug of ours
+        self.machine.dispatcher.check_replies = True
         self.machine.on_shutdown.add(self._shut_down)
         reporter = Reporter(program, self.said.append, self.said.append, self.host.clock.wall_ns)
         try:
