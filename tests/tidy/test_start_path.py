@@ -21,8 +21,11 @@ WITH_DEVICES = [
 ]  # fmt: skip
 
 
-def loaded_at_the_greeting(arguments: list[str]) -> list[str]:
-    """Names of modules that were imported before the greeting was written, as the interpreter itself reports them."""
+def loaded_at_the_greeting(arguments: list[str], *requests: bytes) -> list[str]:
+    """Names of modules that were imported before the greeting was written, as the interpreter itself reports them.
+
+    With `requests`, those imported before the last of them was answered.
+    """
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
     start = f"import sys; sys.path[:] = {sys.path!r}; from fakeqemu.cli import main; main()"
     process = subprocess.Popen(
@@ -34,7 +37,12 @@ def loaded_at_the_greeting(arguments: list[str]) -> list[str]:
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    assert process.stdin is not None
     greeting = process.stdout.readline()
+    for request in requests:
+        process.stdin.write(request)
+        process.stdin.flush()
+        assert b"return" in process.stdout.readline()
     process.kill()
     report = process.stderr.read().decode()
     process.wait()
@@ -55,3 +63,9 @@ def test_migration_procedures_load_on_first_use() -> None:
     loaded = loaded_at_the_greeting(BARE)
     late = ("fakeqemu.migration.outgoing", "fakeqemu.migration.incoming", "fakeqemu.hw.vfio", "fakeqemu.testing")
     assert not [name for name in loaded if name.startswith(late)]
+
+
+def test_no_schema_is_read_for_a_question_without_arguments() -> None:
+    loaded = loaded_at_the_greeting(BARE, b'{"execute": "qmp_capabilities"}', b'{"execute": "query-status"}')
+    assert "fakeqemu.monitor.dispatch" in loaded
+    assert not {"fakeqemu.qapi.schema", "fakeqemu.qapi.visitor"} & set(loaded)
