@@ -112,7 +112,8 @@ def report_failure(reporter: Reporter, error: QemuError) -> None:
 
 
 def _take_settings(vm: Machine) -> None:
-    vm.guest.configure(vm.fake)
+    if any(name.startswith("guest.") for name in vm.fake):
+        vm.guest.configure(vm.fake)
     if "host" in vm.fake:
         _ = vm.hardware  # a wrong file is said at once
     path = vm.fake.get("transcript")

@@ -13,7 +13,7 @@ QEMU: util/qemu-timer.c
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from _heapq import heappop, heappush
 
 from fakeqemu.host.sync import Future
 

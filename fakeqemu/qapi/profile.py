@@ -137,6 +137,7 @@ class VersionProfile:
         "_cache",
         "_dir_fd",
         "_implements",
+        "_named",
         "_tables",
         "base",
         "compat",
@@ -176,6 +177,7 @@ class VersionProfile:
         #: (table, key) -> value, MISSING for what is not there
         self._cache: dict[tuple[str, str], Any] = {}
         self._implements: dict[tuple[str, str], bool] = {}  # asked often: whenever something walks a tree
+        self._named: dict[str, dict[str, dict[str, Any]]] = {}
 
     def __repr__(self) -> str:
         return f"<VersionProfile {self.name}>"
@@ -318,6 +320,15 @@ class VersionProfile:
         Without a machine (`-machine none`) some types answer otherwise.
         """
         return self._properties("qom-properties", name, machine)
+
+    def named_properties(self, name: str) -> dict[str, dict[str, Any]]:
+        """The properties of a type by name; empty for a type that the profile could not ask. Not to be changed."""
+        found = self._named.get(name)
+        if found is None:
+            listed = self.get("qom-properties", name, None)
+            found = {entry["name"]: entry for entry in listed} if isinstance(listed, list) else {}
+            self._named[name] = found
+        return found
 
     def device_properties(self, name: str, *, machine: bool = True) -> Any:
         """What device-list-properties says of a type; as `qom_properties`."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fakeqemu.system.machine import Machine
 
 
+_TYPE = {"name": "type", "type": "string"}
+
+
 class Property:
     """One property of one object. `get` and `set` are None where the object's stored values serve."""
 
@@ -100,7 +103,24 @@ class Object:
 
     def child(self, name: str) -> Object | None:
         """The object below of that name, or None."""
-        return self.children.get(name)
+        found = self._children.get(name)
+        if self._record_open and self._record is not None:
+            entry = self._record.get(name)
+            if entry is not None and entry[0].startswith("child<") and len(entry) > 1:
+                # This one alone comes to life: a path through a board's containers passes hundreds of others.
+                found = self._recorded_child(name, entry)
+        return found
+
+    def _recorded_child(self, name: str, entry: list[Any]) -> Object:
+        """The child that an entry of the record tells of; one that somebody else made learns what is recorded of it."""
+        from fakeqemu.qom.registry import child_from_record, recorded_below
+
+        known = self._children.get(name)
+        if known is None:
+            return self.add_child(name, child_from_record(self.vm, entry))
+        if known._record is None:
+            known.attach_record(recorded_below(entry))
+        return known
 
     def add_child(self, name: str, child: Object) -> Object:
         """Put `child` below this object; a name ending in `[*]` gets the first free number. Returns the child.
@@ -125,6 +145,7 @@ class Object:
         parent = self.parent
         if parent is None:
             return
+        self._record_open = False  # what has not come to life yet never does
         for below in list(self._children.values()):
             below.unparent()
         self.unparented()
@@ -133,6 +154,7 @@ class Object:
 
     def forget_child(self, name: str) -> None:
         """The child `name` leaves: called by its `unparent`."""
+        self.open_record()  # which would bring it back later
         self._children.pop(name, None)
 
     def unparented(self) -> None:
@@ -148,15 +170,14 @@ class Object:
         if not self._record_open or self._record is None:
             return
         self._record_open = False
-        from fakeqemu.qom.registry import child_from_record
-
         for name, entry in self._record.items():
             if entry[0].startswith("child<") and len(entry) > 1:
                 known = self._children.get(name)
-                if known is None:
-                    self.add_child(name, child_from_record(self.vm, entry))
-                elif known._record is None:
-                    known.attach_record(entry[1])
+                if known is not None and known._record is not None:
+                    # Somebody looked for it before: it stands where it would stand otherwise.
+                    self._children[name] = self._children.pop(name)
+                else:
+                    self._recorded_child(name, entry)
 
     # --- properties -----------------------------------------------------------------------------------
 
@@ -211,9 +232,9 @@ class Object:
         if self._record is not None:
             entry = self._record.get(name)
             return None if entry is None or entry[0].startswith("child<") else self._property(name, entry[0])
-        for known in self._type_properties():
-            if known["name"] == name and not known["type"].startswith("child<"):
-                return self._property(name, known["type"])
+        known = self._type_property(name)
+        if known is not None and not known["type"].startswith("child<"):
+            return self._property(name, known["type"])
         return None
 
     def _property(self, name: str, type: str) -> Property:
@@ -226,7 +247,11 @@ class Object:
     def _type_properties(self) -> list[dict[str, Any]]:
         """What the profile says of the type; only `type` for what it could not be asked."""
         known = self.vm.profile.get("qom-properties", self.type_name, None)
-        return known if isinstance(known, list) else [{"name": "type", "type": "string"}]
+        return known if isinstance(known, list) else [_TYPE]
+
+    def _type_property(self, name: str) -> dict[str, Any] | None:
+        """The one of `_type_properties` that has this name."""
+        return self.vm.profile.named_properties(self.type_name).get(name, _TYPE if name == "type" else None)
 
     def stock_writable(self, name: str, type: str) -> bool:  # noqa: ARG002
         """Whether a property that no class of ours defines can be set: what is recorded of a living object cannot."""
@@ -259,9 +284,9 @@ class Object:
         return value.path if isinstance(value, Object) else value
 
     def _type_default(self, prop: Property) -> Any:
-        for known in self._type_properties():
-            if known["name"] == prop.name and "default-value" in known:
-                return known["default-value"]
+        known = self._type_property(prop.name)
+        if known is not None and "default-value" in known:
+            return known["default-value"]
         value = default_of(prop.type)
         if value is None:
             raise NotEmulated(f"The value of property '{self.type_name}.{prop.name}' is not emulated")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.system.machine import Machine
 
-    #: property name -> [type], [type, value] or, for a child, [type, record of the child]
+    #: property name -> [type], [type, value] or, for a child, [type, record of the child] or [type, what makes it]
     Record = dict[str, list[Any]]
 
 #: QOM type -> module:class. The class is called with (vm, type name).
@@ -68,8 +68,14 @@ def new_object(vm: Machine, type_name: str) -> Object:
 def child_from_record(vm: Machine, entry: list[Any]) -> Object:
     """The object that a record's `child<T>` entry tells of."""
     child = new_object(vm, entry[0][len("child<") : -1])
-    child.attach_record(entry[1])
+    child.attach_record(recorded_below(entry))
     return child
+
+
+def recorded_below(entry: list[Any]) -> Record:
+    """The record of the child that an entry tells of. One that has to be made to fit is made now: nobody may ever ask."""
+    below: Record = entry[1]() if callable(entry[1]) else entry[1]
+    return below
 
 
 def load_board_tree(vm: Machine) -> None:

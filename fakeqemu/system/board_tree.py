@@ -17,6 +17,7 @@ from fakeqemu.system.cpus import cpu_device_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.qom.registry import Record
@@ -56,18 +57,19 @@ def adapt(board: Board, record: Record) -> Record:
         "/machine/q35/mch/tseg-blackhole[0]": {"addr": low},
         "/machine/q35/mch/tseg-window[0]": {"addr": low},
     }  # fmt: skip
-    adapted = _Adapter({cpu.index: board.smp.apic_id(cpu.index) for cpu in board.cpus}, sizes).object("", record)
-    # Old releases make this container when somebody looks for it, and so did the one that was recorded.
-    adapted.pop("objects", None)
+    added: dict[str, Record] = {}
     if high and board.family != "none":
-        region: dict[str, list[Any]] = {
+        region: Record = {
             "type": ["string", "memory-region"],
             "container": ["link<memory-region>", "/machine/unattached/system[0]"],
             "addr": ["uint64", 4 * GIB],
             "size": ["uint64", high],
             "priority": ["uint32", 0],
         }
-        adapted["machine"][1]["unattached"][1]["ram-above-4g[0]"] = ["child<memory-region>", region]
+        added["/machine/unattached"] = {"ram-above-4g[0]": ["child<memory-region>", region]}
+    adapted = _Adapter({cpu.index: board.smp.apic_id(cpu.index) for cpu in board.cpus}, sizes, added).object("", record)
+    # Old releases make this container when somebody looks for it, and so did the one that was recorded.
+    adapted.pop("objects", None)
     return adapted
 
 
@@ -77,13 +79,18 @@ def _hole64(start: int, size: int) -> dict[str, int]:
 
 
 class _Adapter:
-    __slots__ = ("_apic_ids", "_cpu", "_further_cpus", "_values")
+    """Makes records fit, one object at a time: those below it when they come to life."""
 
-    def __init__(self, apic_ids: dict[int, int], values: dict[str, dict[str, Any]]) -> None:
+    __slots__ = ("_added", "_apic_ids", "_cpu", "_further_cpus", "_values")
+
+    def __init__(
+        self, apic_ids: dict[int, int], values: dict[str, dict[str, Any]], added: dict[str, Record], cpu: int = 0
+    ) -> None:
         self._apic_ids = apic_ids
         self._further_cpus = [index for index in apic_ids if index]
         self._values = values
-        self._cpu = 0  # the CPU whose copy is being made
+        self._added = added
+        self._cpu = cpu  # the CPU whose copy is being made
 
     def object(self, path: str, record: Record) -> Record:
         if path in _OURS:
@@ -94,7 +101,7 @@ class _Adapter:
             kind = entry[0]
             if kind.startswith("child<"):
                 below = f"{path}/{name}"
-                result[self._name(path, name)] = [kind, self.object(below, entry[1])]
+                result[self._name(path, name)] = [kind, self._later(below, entry[1])]
                 if below == _FIRST_CPU:
                     self._copy_cpu(result, below, entry)
             elif ours is not None and name in ours:
@@ -103,20 +110,22 @@ class _Adapter:
                 result[name] = [kind, self._path(entry[1])]
             else:
                 result[name] = entry
+        result.update(self._added.get(path, {}))
         return result
+
+    def _later(self, path: str, record: Record) -> Callable[[], Record]:
+        return lambda: self.object(path, record)
 
     def _copy_cpu(self, result: Record, path: str, entry: list[Any]) -> None:
         """Further CPUs look like the first."""
-        before = self._values
         for index in self._further_cpus:
-            self._cpu = index
             # The region of the local APIC is mapped once: the first CPU's.
-            self._values = {
+            values: dict[str, dict[str, Any]] = {
                 f"{_FIRST_CPU}/lapic": {"id": self._apic_ids[index]},
                 f"{_FIRST_CPU}/lapic/apic-msi[0]": {"container": "", "addr": 0, "priority": 0},
             }
-            result[f"device[{cpu_device_number(index)}]"] = [entry[0], self.object(path, entry[1])]
-        self._cpu, self._values = 0, before
+            copied = _Adapter(self._apic_ids, values, {}, index)
+            result[f"device[{cpu_device_number(index)}]"] = [entry[0], copied._later(path, entry[1])]
 
     def _name(self, path: str, name: str) -> str:
         if not self._further_cpus or path != "/machine/unattached" or not name.startswith("device["):

@@ -15,7 +15,6 @@ QEMU: the guest
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
-from fakeqemu.system.ramblock import PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ class Guest:
         """Do what the guest did since the last look; returns the number of pages it dirtied."""
         if not self.running:
             return 0
+        from fakeqemu.system.ramblock import PAGE_SIZE
+
         now_ns = self._vm.host.clock.now_ns()
         self._credit += (now_ns - self._since_ns) * self.dirty_bytes_per_s
         self._since_ns = now_ns
@@ -98,6 +99,8 @@ class Guest:
         return done
 
     def _working_blocks(self) -> list[tuple[RAMBlock, int]]:
+        from fakeqemu.system.ramblock import PAGE_SIZE
+
         left = self.working_set
         result: list[tuple[RAMBlock, int]] = []
         for block in self._vm.ram_blocks:

@@ -71,6 +71,10 @@ class MachineObject(Object):
         record = self.vm.profile.get("qom-tree", self.board.tree_variant())["machine"][1]
         return [{"name": name, "type": entry[0]} for name, entry in record.items()]
 
+    def _type_property(self, name: str) -> dict[str, Any] | None:
+        known = self.vm.profile.named_properties(self.type_name)
+        return known.get(name) if known else next((x for x in self._type_properties() if x["name"] == name), None)
+
     def stock_writable(self, name: str, type: str) -> bool:
         if type.startswith("link<"):
             return name in ("acpi-device", "memory-backend", "confidential-guest-support")

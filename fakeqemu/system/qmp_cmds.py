@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from fakeqemu.error import QemuError
 from fakeqemu.monitor.registry import qmp_command
-from fakeqemu.system import cpus, runstate
-from fakeqemu.system.info import uuid_text
+from fakeqemu.system import runstate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +110,8 @@ def qmp_query_name(vm: Machine) -> dict[str, str]:
 @qmp_command
 def qmp_query_uuid(vm: Machine) -> dict[str, str]:
     """What -uuid says, else zeroes."""
+    from fakeqemu.system.info import uuid_text
+
     return {"UUID": uuid_text(vm.uuid)}
 
 
@@ -130,13 +131,17 @@ def qmp_query_accelerators(vm: Machine) -> dict[str, Any]:
 @qmp_command
 def qmp_query_cpus_fast(vm: Machine) -> list[dict[str, Any]]:
     """The CPUs and their threads."""
-    return cpus.query_cpus_fast(vm)
+    from fakeqemu.system.cpus import query_cpus_fast
+
+    return query_cpus_fast(vm)
 
 
 @qmp_command
 def qmp_query_hotpluggable_cpus(vm: Machine) -> list[dict[str, Any]]:
     """Every place for a CPU, and what sits there."""
-    return cpus.query_hotpluggable_cpus(vm)
+    from fakeqemu.system.cpus import query_hotpluggable_cpus
+
+    return query_hotpluggable_cpus(vm)
 
 
 @qmp_command

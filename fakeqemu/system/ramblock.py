@@ -14,8 +14,8 @@ QEMU: system/physmem.c, include/exec/ramblock.h
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, bisect_right
-from struct import Struct
+from _bisect import bisect_left, bisect_right
+from _struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ QEMU: qemu_init in system/vl.c, its two loops
 from __future__ import annotations
 
 from fakeqemu.error import NotEmulated, QemuError
-from fakeqemu.vl import helptext, keyval, options
+from fakeqemu.vl import keyval, options
 from fakeqemu.vl.groups import Groups
 from fakeqemu.vl.location import Location, StartEnded
 from fakeqemu.vl.opts import HelpWanted, SizeError, is_help
@@ -178,6 +178,8 @@ class CommandLine:
         tree, wants_help = keyval.parse(text, "type")
         keyval.merge(self.machine, tree)
         if wants_help:
+            from fakeqemu.vl import helptext
+
             raise helptext.machine(self.profile, self.reporter, self.machine.get("type"))
 
     _opt_M = _opt_machine
@@ -207,6 +209,8 @@ class CommandLine:
             self.reporter.error(err)
             accel = None
         if accel is None or is_help(accel):
+            from fakeqemu.vl import helptext
+
             raise helptext.recorded(self.profile, self.reporter, "-accel help")
 
     def _opt_cpu(self, text: str) -> None:
@@ -246,6 +250,8 @@ class CommandLine:
 
     def _opt_display(self, text: str) -> None:
         if is_help(text):
+            from fakeqemu.vl import helptext
+
             raise helptext.recorded(self.profile, self.reporter, "-display help")
         if text.startswith("vnc"):
             if not text.startswith("vnc="):
@@ -374,6 +380,8 @@ class CommandLine:
         events = opts.get("enable")
         if events is not None:
             if is_help(events):
+                from fakeqemu.vl import helptext
+
                 raise helptext.trace_events(self.profile, self.reporter)
             self._trace_pattern(events)
         if opts.has("events"):
@@ -454,11 +462,15 @@ class CommandLine:
     _opt_nic = _opt_net
 
     def _opt_h(self, _: str) -> None:
+        from fakeqemu.vl import helptext
+
         raise helptext.usage(self.profile, self.reporter)
 
     _opt_help = _opt_h
 
     def _opt_version(self, _: str) -> None:
+        from fakeqemu.vl import helptext
+
         raise helptext.version(self.profile, self.reporter)
 
     def _visit_entity(self, name: str, text: str, implied: str | None) -> dict[str, Any]:

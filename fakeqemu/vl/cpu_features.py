@@ -29,8 +29,10 @@ def warn_of_missing(vm: Machine, reporter: Reporter) -> None:
     enforce = switches.get("enforce", False)
     if not enforce and not switches.get("check", True):
         return
-    order: list[list[str]] = vm.profile.get("cpu-warnings", "order")
     of_model: list[int] = vm.profile.get("cpu-warnings", board.cpu_type.removesuffix(_SUFFIX), [])
+    if not of_model and not any(switches.values()):
+        return
+    order: list[list[str]] = vm.profile.get("cpu-warnings", "order")
     texts = [text for position, (feature, text) in enumerate(order) if switches.get(feature, position in of_model)]
     for _ in range(1 if enforce else board.smp.cpus):
         for text in texts:

@@ -11,7 +11,6 @@ from fakeqemu.qapi.json_stream import NOTHING, JSONStream, ParseError
 from fakeqemu.qapi.schema import schema_of
 from fakeqemu.qapi.visitor import QObjectInputVisitor
 from fakeqemu.vl import keyval
-from fakeqemu.vl.text_visitor import KeyvalVisitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def visit_type(profile: VersionProfile, type_: ObjectType, text: str, implied: s
     """An argument read as a struct or union: JSON if it begins with a brace, else dotted keys; raises QemuError."""
     if text.startswith("{"):
         return QObjectInputVisitor().visit_arguments(type_, parse_json_option(profile, text))
+    from fakeqemu.vl.text_visitor import KeyvalVisitor
+
     return KeyvalVisitor().visit_arguments(type_, keyval.parse_without_help(text, implied))
 
 

@@ -13,7 +13,6 @@ import os
 
 from fakeqemu.error import QemuError
 from fakeqemu.trace import matches
-from fakeqemu.vl import helptext
 from fakeqemu.vl.location import StartEnded
 
 TYPE_CHECKING = False
@@ -63,6 +62,8 @@ def _items_known(line: CommandLine, mask: str) -> bool:
         if item.startswith("trace:"):
             pattern = item[len("trace:") :]
             if pattern in ("help", "?"):
+                from fakeqemu.vl import helptext
+
                 raise helptext.trace_events(line.profile, line.reporter)
             warn_unknown(line, pattern)
         elif item not in known and item != "all":

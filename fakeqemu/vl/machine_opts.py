@@ -12,7 +12,7 @@ from __future__ import annotations
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.qapi.cutils import NumberError, parse_bool, parse_int64, parse_size
 from fakeqemu.qapi.qdict import ordered
-from fakeqemu.vl import helptext, keyval
+from fakeqemu.vl import keyval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ def check_vga(line: CommandLine, reporter: Reporter) -> None:
     text = line.vga
     assert text is not None
     if text == "help":
+        from fakeqemu.vl import helptext
+
         raise helptext.recorded(line.profile, reporter, "-vga help")
     name = next((name for name in _VGA_NAMES if text.startswith(name)), None)
     if name is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fakeqemu.error import QemuError
 from fakeqemu.qapi.schema import schema_of
-from fakeqemu.vl import helptext
 from fakeqemu.vl.opts import is_help
 
 TYPE_CHECKING = False
@@ -35,8 +34,12 @@ def parse_object(line: CommandLine, text: str) -> dict[str, Any]:
     if type_name is None:
         raise QemuError("Parameter 'qom-type' is missing")
     if is_help(type_name):
+        from fakeqemu.vl import helptext
+
         raise helptext.recorded(line.profile, line.reporter, "-object help")
     if any(is_help(name) for name, _ in opts.values) and line.profile.is_type(type_name):
+        from fakeqemu.vl import helptext
+
         raise helptext.object_type(line.profile, line.reporter, type_name)
     from fakeqemu.vl.text_visitor import OptsVisitor
 

@@ -17,9 +17,8 @@ from __future__ import annotations
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.system import board as boards
 from fakeqemu.system.runstate import INMIGRATE
-from fakeqemu.vl import accel, helptext, machine_opts
+from fakeqemu.vl import accel, machine_opts
 from fakeqemu.vl.location import NOWHERE, Location, StartEnded
-from fakeqemu.vl.objects import is_early
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,9 +130,13 @@ class Start:
     def _help_options(self) -> None:
         line = self.line
         if line.cpu in ("help", "?"):
+            from fakeqemu.vl import helptext
+
             raise helptext.recorded(line.profile, self.reporter, "-cpu help")
         devices = line.groups.given("device")
         for opts in devices.items if devices is not None else ():
+            from fakeqemu.vl import helptext
+
             if helptext.device(line.profile, self.reporter, opts):
                 raise StartEnded(0)
 
@@ -214,6 +217,8 @@ class Start:
     def _create_objects(self, *, early: bool) -> None:
         rest = []
         for options in self.line.objects:
+            from fakeqemu.vl.objects import is_early
+
             if is_early(options["qom-type"]) is early:
                 from fakeqemu.system.user_creatable import object_add
 
@@ -233,6 +238,8 @@ class Start:
         from fakeqemu.chardev.opts import new_from_opts
 
         if opts.get("backend") in ("help", "?"):
+            from fakeqemu.vl import helptext
+
             raise helptext.recorded(self.line.profile, self.reporter, "-chardev help")
         return new_from_opts(self.vm, opts)
 
@@ -329,9 +336,7 @@ class Start:
             if line.incoming != "defer":
                 self._listen_for_guest()
         elif vm.runstate.autostart:
-            from fakeqemu.system.qmp_cmds import qmp_cont
-
-            self._finish(qmp_cont(vm), NOWHERE)
+            self._finish(vm.runstate.vm_start(), NOWHERE)
 
     def _connect_ports(self) -> None:
         """The board's ports take their character devices; what comes in there is for a guest that does not run."""

@@ -146,13 +146,13 @@ def _hint(device: DeviceState, text: str) -> str:
 
 
 def rebase(record: Record, path: str, names: dict[str, str], hotplugged: bool) -> Record:
-    """A copy of a device's record with its path and its buses' names as they are here."""
+    """A copy of a device's record with its path and its buses' names as they are here; parts are copied when they are."""
     result: Record = {}
     for name, entry in record.items():
         kind = entry[0]
         here = names.get(name, name)
         if kind.startswith("child<") and len(entry) > 1:
-            result[here] = [kind, rebase(entry[1], path, names, hotplugged)]
+            result[here] = [kind, _rebased_later(entry[1], path, names, hotplugged)]
         elif name == "hotplugged":
             result[here] = [kind, hotplugged]
         elif len(entry) > 1 and isinstance(entry[1], str) and entry[1].startswith(_RECORDED_PATH):
@@ -160,6 +160,10 @@ def rebase(record: Record, path: str, names: dict[str, str], hotplugged: bool) -
         else:
             result[here] = entry
     return result
+
+
+def _rebased_later(record: Record, path: str, names: dict[str, str], hotplugged: bool) -> Callable[[], Record]:
+    return lambda: rebase(record, path, names, hotplugged)
 
 
 def _rebased_path(text: str, path: str, names: dict[str, str]) -> str:

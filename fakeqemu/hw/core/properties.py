@@ -141,8 +141,10 @@ def enum_words(description: str) -> tuple[str, ...]:
     return tuple(word for word in text.strip().split("/") if word)
 
 
-_COMMON_ENUMS = {"OnOffAuto": ("on", "off", "auto"), "OffAutoPCIBAR": (
-    "off", "auto", "bar0", "bar1", "bar2", "bar3", "bar4", "bar5")}
+_COMMON_ENUMS = {
+    "OnOffAuto": ("on", "off", "auto"),
+    "OffAutoPCIBAR": ("off", "auto", "bar0", "bar1", "bar2", "bar3", "bar4", "bar5"),
+}
 
 
 def owner_type(profile: VersionProfile, type_name: str, name: str) -> str:

@@ -25,6 +25,7 @@ from fakeqemu.qom.registry import child_from_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from fakeqemu.system.machine import Machine
@@ -254,6 +255,9 @@ class DeviceState(Object):
     def _type_properties(self) -> list[dict[str, Any]]:
         return properties.listed_properties(self.vm.profile, self.type_name)
 
+    def _type_property(self, name: str) -> dict[str, Any] | None:
+        return properties.described(self.vm.profile, self.type_name).get(name)
+
     def stock_writable(self, name: str, type: str) -> bool:
         """Whether a property could be set at all; `check_settable` judges whether it can now."""
         if name in LIFE:
@@ -384,11 +388,17 @@ def _recorded_places(record: dict[str, list[Any]] | None) -> list[tuple[int, str
     return places
 
 
-def all_devices(bus: BusState) -> list[DeviceState]:
-    """Every device below a bus, in the order in which QEMU walks: each followed by what is on its buses."""
-    found: list[DeviceState] = []
+def each_device(bus: BusState) -> Iterator[DeviceState]:
+    """Every device below a bus, in the order in which QEMU walks: each followed by what is on its buses.
+
+    What the caller does not walk to need not come to life.
+    """
     for device in bus.kids:
-        found.append(device)
+        yield device
         for below in device.child_buses:
-            found += all_devices(below)
-    return found
+            yield from each_device(below)
+
+
+def all_devices(bus: BusState) -> list[DeviceState]:
+    """As `each_device`, all at once."""
+    return list(each_device(bus))

@@ -170,7 +170,9 @@ def _bare_lines(device: DeviceState) -> list[str]:
         value = device._values.get(name, entry.get("default-value"))
         if value is None and entry["type"] != "str":
             continue
-        lines.append(f"{name} = {properties.to_qtree(properties.kind_of(entry, entry['type']), '' if value is None else value)}")
+        lines.append(
+            f"{name} = {properties.to_qtree(properties.kind_of(entry, entry['type']), '' if value is None else value)}"
+        )
     return lines
 
 

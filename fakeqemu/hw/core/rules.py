@@ -80,7 +80,7 @@ def all_nics(vm: Machine) -> list[DeviceState]:
 def _pcie_slot(device: DeviceState) -> None:
     """Chassis and slot together name a port."""
     mine = (device.get("chassis"), device.get("slot"))
-    for other in _alive(device.vm, "pcie-slot"):
+    for other in _users_devices(device.vm, "pcie-slot"):  # boards have none of their own
         if other is not device and (other.get("chassis"), other.get("slot")) == mine:
             raise QemuError("Can't add chassis slot, error -16")
 
@@ -166,7 +166,9 @@ def _scsi_device(device: DeviceState) -> None:
     if unit != -1 and unit > units:
         raise QemuError(f"bad scsi device lun: {unit}")
     taken = [
-        tuple(int(other.get(name)) for name, _ in _SCSI_PLACE) for other in bus.kids if other is not device and other.realized
+        tuple(int(other.get(name)) for name, _ in _SCSI_PLACE)
+        for other in bus.kids
+        if other is not device and other.realized
     ]
     if target == -1:
         unit = max(unit, 0)
@@ -186,7 +188,12 @@ def _scsi_device(device: DeviceState) -> None:
 #: property of the place -> what it is when nobody says
 _SCSI_PLACE = (("channel", 0), ("scsi-id", -1), ("lun", -1))
 #: controller -> highest channel, target, unit
-_SCSI_LIMITS = {"virtio-scsi-device": (0, 255, 16383), "megasas": (0, 255, 255), "pvscsi": (0, 63, 0), "lsi53c895a": (0, 7, 0)}
+_SCSI_LIMITS = {
+    "virtio-scsi-device": (0, 255, 16383),
+    "megasas": (0, 255, 255),
+    "pvscsi": (0, 63, 0),
+    "lsi53c895a": (0, 7, 0),
+}
 
 
 def _name_at(bus: BusState, place: tuple[int, ...]) -> str:

@@ -22,9 +22,20 @@ if TYPE_CHECKING:
 def bus_numbers(vm: Machine) -> list[PCIBus]:
     """The buses that ACPI knows, each at its number."""
     found: list[PCIBus] = []
-    for bus in root_buses(vm)[:1]:
-        _number(bus, found)
+    first = next(root_buses(vm), None)
+    if first is not None:
+        _number(first, found)
     return found
+
+
+def is_numbered(bus: PCIBus) -> bool:
+    """Whether ACPI knows the bus: it takes part, and so it hangs from the first root."""
+    if not _takes_part(bus):
+        return False
+    root = bus
+    while isinstance(root.owner, PCIDevice):
+        root = root.owner.bus
+    return root is next(root_buses(bus.vm), None)
 
 
 def _number(bus: PCIBus, found: list[PCIBus]) -> None:

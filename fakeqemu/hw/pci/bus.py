@@ -20,6 +20,7 @@ from fakeqemu.hw.core.qdev import BusState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from fakeqemu.hw.core.qdev import DeviceState
@@ -88,7 +89,9 @@ class PCIBus(BusState):
         handler = self.vm.qom.find(path)
         if handler is not None and handler.type_name in _ACPI_HANDLERS:
             # ACPI sees only the buses that it numbered when the machine started.
-            return self.acpi_bus_number() is not None
+            from fakeqemu.hw.pci.acpi_hotplug import is_numbered
+
+            return is_numbered(self)
         return True
 
     def acpi_bus_number(self) -> int | None:
@@ -124,9 +127,7 @@ class PCIBus(BusState):
             raise QemuError(f"{place} not available for {name}, reserved")
         other = taken.get(wanted)
         if other is not None:
-            raise QemuError(
-                f"{place} not available for {name}, in use by {other.type_name},id={other.id or '(null)'}"
-            )
+            raise QemuError(f"{place} not available for {name}, in use by {other.type_name},id={other.id or '(null)'}")
         return wanted
 
     def function_0_of(self, devfn: int) -> PCIDevice | None:
@@ -173,7 +174,9 @@ class PCIBus(BusState):
             return
         for function in range(1, FUNCTIONS):
             if self.function(slot << 3 | function) is not None:
-                raise QemuError(f"PCI: {slot:x}.0 indicates single function, but {slot:x}.{function:x} is already populated.")
+                raise QemuError(
+                    f"PCI: {slot:x}.0 indicates single function, but {slot:x}.{function:x} is already populated."
+                )
 
     def release(self, device: PCIDevice) -> None:
         """Free a device's place; nothing if it has none."""
@@ -201,7 +204,9 @@ class PCIBus(BusState):
         from fakeqemu.hw.pci.device import PCIDevice
 
         owner = self.owner
-        return owner.config.byte(0x19) if isinstance(owner, PCIDevice) and owner.config.is_bridge else self.root_number()
+        return (
+            owner.config.byte(0x19) if isinstance(owner, PCIDevice) and owner.config.is_bridge else self.root_number()
+        )
 
     def root_number(self) -> int:
         owner = self.owner
@@ -210,16 +215,12 @@ class PCIBus(BusState):
         return int(owner.get("bus_nr"))
 
 
-def root_buses(vm: Machine) -> list[PCIBus]:
+def root_buses(vm: Machine) -> Iterator[PCIBus]:
     """The PCI buses that hang from host bridges, the board's first."""
-    from fakeqemu.hw.core.qdev import all_devices
+    from fakeqemu.hw.core.qdev import each_device
     from fakeqemu.hw.core.tree import main_system_bus
 
     top = main_system_bus(vm)
-    if top is None:
-        return []
-    found: list[PCIBus] = []
-    for device in all_devices(top):
+    for device in each_device(top) if top is not None else ():
         if device.is_a("pci-host-bridge"):
-            found += [bus for bus in device.child_buses if isinstance(bus, PCIBus)]
-    return found
+            yield from (bus for bus in device.child_buses if isinstance(bus, PCIBus))

@@ -73,7 +73,9 @@ class BAR:
 
     __slots__ = ("is_64", "is_io", "number", "prefetch", "size")
 
-    def __init__(self, number: int, size: int, *, is_io: bool = False, prefetch: bool = False, is_64: bool = False) -> None:
+    def __init__(
+        self, number: int, size: int, *, is_io: bool = False, prefetch: bool = False, is_64: bool = False
+    ) -> None:
         self.number = number
         self.size = size
         self.is_io = is_io

@@ -131,7 +131,11 @@ class PCIDevice(DeviceState):
         if not index:
             return
         for device in pci_devices(self.vm):
-            if device is not self and device.find_property("acpi-index") is not None and device.get("acpi-index") == index:
+            if (
+                device is not self
+                and device.find_property("acpi-index") is not None
+                and device.get("acpi-index") == index
+            ):
                 raise QemuError(f"a PCI device with acpi-index = {index} already exist")
 
     def describe_place(self) -> str:
