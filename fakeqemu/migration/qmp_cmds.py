@@ -55,7 +55,7 @@ def qmp_migrate_cancel(vm: Machine) -> None:
 def qmp_migrate_continue(vm: Machine, *, state: str) -> None:
     """Go on from pre-switchover."""
     mig = vm.migration
-    if mig.state != state or state != st.PRE_SWITCHOVER:
+    if mig.state != state:
         raise QemuError(f"Migration not in expected state: {mig.state}")
     mig.continue_event.set()
 
@@ -114,4 +114,5 @@ def qmp_query_migrate_capabilities(vm: Machine) -> list[dict[str, Any]]:
 @qmp_command
 def qmp_query_migrate_parameters(vm: Machine) -> dict[str, Any]:
     """All parameters with their values."""
-    return dict(vm.migration.options.parameters)
+    # The profile keeps them in the order of a reply: put in from the end they come out in that order again.
+    return dict(reversed(vm.migration.options.parameters.items()))

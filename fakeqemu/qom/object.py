@@ -304,12 +304,17 @@ class Object:
 
     def _writable_property(self, name: str) -> Property:
         prop = self.find_property(name)
-        if prop is None:
+        if prop is None and not self._has_part(name):
             raise self.not_found(name)
-        if not prop.writable:
+        if prop is None or not prop.writable:
             raise QemuError(f"Property '{self.type_name}.{name}' is not writable")
         self.check_settable(prop)
         return prop
+
+    def _has_part(self, name: str) -> bool:
+        """Whether objects of this type have such a child from the beginning: here they get it with their record."""
+        known = self._type_property(name) if self._record is None else None
+        return known is not None and known["type"].startswith("child<")
 
     def check_settable(self, prop: Property) -> None:
         """Raise QemuError where the object's state forbids setting `prop` now; for subclasses."""
@@ -394,6 +399,7 @@ class QomTree:
     __slots__ = (
         "_loaded",
         "_objects",
+        "anonymous",
         "chardevs",
         "machine",
         "peripheral",
@@ -416,6 +422,8 @@ class QomTree:
         self.peripheral = Container(vm)
         #: /machine/peripheral-anon: devices that a user made without an id
         self.peripheral_anon = Container(vm)
+        #: how many of them there were so far, also those that came to nothing: the number of the next
+        self.anonymous = 0
         #: /machine/unattached: devices of the board
         self.unattached = Object(vm, "container")
         if not vm.compat.objects_container_late:

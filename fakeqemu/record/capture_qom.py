@@ -10,22 +10,8 @@ from typing import Any
 
 from fakeqemu.record.capture_vm import CaptureVm, Died
 
-# Types of properties whose value is read into the tree. Others are structs, or cost or change something when read.
-VALUE_TYPES = (
-    "bool",
-    "int",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "str",
-    "string",
-    "size",
-)
+# Types of properties whose value is not read into the tree: a clock, and addresses that differ from run to run.
+UNREAD_TYPES = ("struct tm", "SocketAddress")
 MAX_DEPTH = 24
 WINDOW = 8
 
@@ -97,7 +83,7 @@ def capture_tree(vm: CaptureVm, path: str = "/", depth: int = 0) -> dict[str, An
     if isinstance(listed, dict):
         return {"!": listed["error"]["desc"]}
     out: dict[str, Any] = {}
-    readable = [x["name"] for x in listed if x["type"] in VALUE_TYPES or x["type"].startswith("link<")]
+    readable = [x["name"] for x in listed if not x["type"].startswith("child<") and x["type"] not in UNREAD_TYPES]
     values = dict(
         zip(readable, vm.pipelined(("qom-get", {"path": path, "property": x}) for x in readable), strict=True)
     )

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 _LEVELS = (("socket", True), ("die", False), ("module", False), ("core", True), ("thread", True))
 
 
-def check_type(vm: Machine, type_name: str) -> Board:
-    """The board that takes such CPUs; raises QemuError."""
+def board_for_cpus(vm: Machine, type_name: str) -> Board:
+    """The board, which takes CPUs; raises QemuError."""
     board = vm.board
     if board is None or board.cpu_type is None:
         raise QemuError(f"Device '{type_name}' can not be hotplugged on this machine")
-    if type_name != board.cpu_type:
-        raise QemuError(f"Invalid CPU type, expected cpu type: '{board.cpu_type}'")
     return board
 
 
@@ -41,7 +39,9 @@ def plug_cpu(cpu: X86CPU, options: dict[str, Any], *, from_json: bool) -> None:
             cpu.set(name, value)
         else:
             cpu.set_str(name, value)
-    board = check_type(cpu.vm, cpu.type_name)
+    board = board_for_cpus(cpu.vm, cpu.type_name)
+    if cpu.type_name != board.cpu_type:
+        raise QemuError(f"Invalid CPU type, expected cpu type: '{board.cpu_type}'")
     index = _index(board, cpu)
     other = next((one for one in board.cpus if one.index == index), None)
     if other is not None:

@@ -93,10 +93,10 @@ def _is_cpu(vm: Machine, type_name: str) -> bool:
 
 def _add_cpu(vm: Machine, type_name: str, cpu_id: str | None, options: dict[str, Any], *, from_json: bool) -> Object:
     from fakeqemu.system.cpus import X86CPU
-    from fakeqemu.vl.cpu_plug import check_type, plug_cpu
+    from fakeqemu.vl.cpu_plug import board_for_cpus, plug_cpu
 
     vm.qom.load()  # what is recorded of the board is numbered by the CPUs of the start
-    check_type(vm, type_name)
+    board_for_cpus(vm, type_name)
     cpu = X86CPU(vm, type_name)
     _enter_tree(vm, cpu, cpu_id)
     own = {name: options[name] for name in ordered(options) if name not in ("driver", "bus", "id")}
@@ -178,7 +178,8 @@ def _board_takes(vm: Machine, type_name: str) -> bool:
 def _enter_tree(vm: Machine, device: Object, device_id: str | None) -> None:
     """Give the device its id and place in the QOM tree; raises QemuError."""
     if device_id is None:
-        vm.qom.peripheral_anon.add_child("device[*]", device)
+        vm.qom.peripheral_anon.add_child(f"device[{vm.qom.anonymous}]", device)
+        vm.qom.anonymous += 1
         return
     if vm.compat.device_id_checked and not is_identifier(device_id):
         raise QemuError(f"Invalid qdev ID '{device_id}'")

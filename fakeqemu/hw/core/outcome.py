@@ -78,7 +78,8 @@ def choose(device: DeviceState) -> Outcome:
         text = error_text(outcome)
         if not _still_holds(device, text):
             raise NotEmulated(f"{device.type_name}: not emulated with these properties")
-        raise QemuError(text, outcome.get("class", GENERIC_ERROR), _hint(device, text))
+        told = text.replace(RECORDED_ID, device.id or "(null)")
+        raise QemuError(told, outcome.get("class", GENERIC_ERROR), _hint(device, text))
     return outcome
 
 

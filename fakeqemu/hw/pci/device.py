@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: an `addr` of -1: the bus chooses
 ANY = -1
+PCI_CLASS_NETWORK_ETHERNET = 0x0200
 
 
 class PCIDevice(DeviceState):
@@ -66,6 +67,8 @@ class PCIDevice(DeviceState):
                 return self._devfn
             if prop.name == "legacy-addr":
                 return f"{slot_of(self._devfn):02x}.{function_of(self._devfn):x}"
+        if prop.name == "busnr" and isinstance(self.parent_bus, PCIBus):
+            return self.parent_bus.bus_number()
         return super().read(prop)
 
     # --- life -----------------------------------------------------------------------------------------
@@ -81,6 +84,8 @@ class PCIDevice(DeviceState):
             self._config.multifunction = self.multifunction
             self.pci_realize()
             try:
+                self._check_failover()
+                self._check_sriov()
                 self._check_rom_file()
                 self._take_acpi_index()
             except QemuError:
@@ -115,6 +120,22 @@ class PCIDevice(DeviceState):
         size = self._set_value("romsize", 0xFFFFFFFF)
         if size != 0xFFFFFFFF and (size == 0 or size & (size - 1)):
             raise QemuError(f"ROM size {size} is not a power of two")
+
+    def _check_failover(self) -> None:
+        """The primary of a failover pair, whatever its id, must be a network card that can be pulled alone."""
+        if "failover_pair_id" not in self._values:
+            return
+        if not self.bus.is_express:
+            raise QemuError("failover primary device must be on PCIExpress bus")
+        if self.config.class_code != PCI_CLASS_NETWORK_ETHERNET:
+            raise QemuError("failover primary device is not an Ethernet device")
+        if self.multifunction or function_of(self.devfn) != 0:
+            raise QemuError("failover: primary device must be in its own PCI slot")
+
+    def _check_sriov(self) -> None:
+        """Virtual functions are made by users for few types only."""
+        if "sriov-pf" in self._values and not self.is_a("virtio-net-pci-base"):
+            raise QemuError("user cannot create SR-IOV VF with this device type")
 
     def _check_rom_file(self) -> None:
         """A ROM named by hand must be there. What is in it is of no interest: nobody runs it."""
