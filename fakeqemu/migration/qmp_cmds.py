@@ -7,9 +7,9 @@ QEMU: migration/migration.c, migration/options.c
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
-from fakeqemu.migration import state as st
 from fakeqemu.migration.stats import query_migrate
 from fakeqemu.monitor.registry import qmp_command
+from fakeqemu.qapi.qdict import as_inserted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,5 +114,5 @@ def qmp_query_migrate_capabilities(vm: Machine) -> list[dict[str, Any]]:
 @qmp_command
 def qmp_query_migrate_parameters(vm: Machine) -> dict[str, Any]:
     """All parameters with their values."""
-    # The profile keeps them in the order of a reply: put in from the end they come out in that order again.
-    return dict(reversed(vm.migration.options.parameters.items()))
+    shown: dict[str, Any] = as_inserted(vm.migration.options.parameters)
+    return shown

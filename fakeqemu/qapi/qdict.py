@@ -56,6 +56,13 @@ def items(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield key, value[key]
 
 
+def as_inserted(value: Any) -> Any:
+    """A value out of a reply, with the members of objects in an order in which they could have been put in."""
+    if isinstance(value, dict):
+        return {key: as_inserted(item) for key, item in reversed(value.items())}
+    return [as_inserted(item) for item in value] if isinstance(value, list) else value
+
+
 # --- GHashTable -------------------------------------------------------------------------------------------
 
 # The largest prime below each power of two, from 2^0 on.

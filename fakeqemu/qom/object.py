@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from fakeqemu.error import DEVICE_NOT_FOUND, NotEmulated, QemuError
 from fakeqemu.qapi.profile import MISSING
-from fakeqemu.qapi.qdict import GHashTable
+from fakeqemu.qapi.qdict import GHashTable, as_inserted
 from fakeqemu.qom.properties import check_typed, default_of, parse_text, wrong_type
 
 TYPE_CHECKING = False
@@ -277,6 +277,7 @@ class Object:
                 value = entry[1]
                 if isinstance(value, dict) and "!" in value:
                     raise QemuError(value["!"])
+                value = as_inserted(value)
         if value is MISSING:
             value = prop.default if prop.default is not MISSING else self._type_default(prop)
         if value is None and prop.type.startswith("link<"):
@@ -308,7 +309,8 @@ class Object:
             raise self.not_found(name)
         if prop is None or not prop.writable:
             raise QemuError(f"Property '{self.type_name}.{name}' is not writable")
-        self.check_settable(prop)
+        if not prop.type.startswith("link<"):
+            self.check_settable(prop)
         return prop
 
     def _has_part(self, name: str) -> bool:
@@ -322,6 +324,7 @@ class Object:
     def _store(self, prop: Property, value: Any) -> None:
         if prop.type.startswith("link<"):
             value = self.resolve_link(prop.name, prop.type[len("link<") : -1], value)
+            self.check_settable(prop)
         if prop.set is not None:
             prop.set(value)
         else:
@@ -397,17 +400,8 @@ class QomTree:
     """
 
     __slots__ = (
-        "_loaded",
-        "_objects",
-        "anonymous",
-        "chardevs",
-        "machine",
-        "peripheral",
-        "peripheral_anon",
-        "root",
-        "unattached",
-        "vm",
-    )
+        "_loaded", "_objects", "anonymous", "chardevs", "machine", "peripheral", "peripheral_anon", "root", "unattached", "vm",
+    )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm

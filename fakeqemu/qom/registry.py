@@ -31,6 +31,7 @@ CLASSES: dict[str, str] = {
     "iothread": "fakeqemu.system.iothread:IOThread",
     "main-loop": "fakeqemu.system.iothread:MainLoop",
     "secret": "fakeqemu.system.objects:Secret",
+    "mc146818rtc": "fakeqemu.hw.core.mc146818rtc:MC146818RTC",
     "rng-builtin": "fakeqemu.system.objects:RngBackend",
     "rng-random": "fakeqemu.system.objects:RngRandom",
     "memory-backend-ram": "fakeqemu.system.hostmem:MemoryBackendRam",

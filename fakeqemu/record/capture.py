@@ -20,6 +20,7 @@ from fakeqemu.record import (
     capture_queries,
     capture_realize,
     capture_schema,
+    capture_settable,
     capture_vmstate,
 )
 from fakeqemu.record.capture_tables import ProfileWriter
@@ -138,6 +139,18 @@ def _variants(emulator: Emulator, writer: ProfileWriter) -> None:
     writer.table("hmp", hmp)
 
 
+def _settable(emulator: Emulator, writer: ProfileWriter) -> None:
+    profile = _written(writer)
+    devices = {name for name in profile.keys("types") if profile.get("types", name)["device"]}
+    table: dict[str, Any] = {}
+    for variant in profile.keys("qom-tree"):
+        args = capture_queries.VARIANTS[variant]
+        _note(writer, f"settable-{variant}", args)
+        with CaptureVm(emulator, args) as vm:
+            table.update(capture_settable.capture_settable(vm, profile.get("qom-tree", variant), devices))
+    writer.table("settable", table)
+
+
 def _help(emulator: Emulator, writer: ProfileWriter) -> None:
     _note(writer, "help", NONE)
     writer.manifest["command-lines"]["help-of-options"] = " ".join(["OPTION help", *capture_help.QUIET])
@@ -184,6 +197,7 @@ STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "types": _types,
     "machines": _machines,
     "variants": _variants,
+    "settable": _settable,
     "help": _help,
     "cpus": _cpus,
     "realize": _realize,

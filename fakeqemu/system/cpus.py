@@ -8,7 +8,7 @@ QEMU: system/cpus.c, target/i386/cpu.c, hw/i386/x86-common.c, accel/tcg/tcg-acce
 
 from __future__ import annotations
 
-from fakeqemu.error import QemuError
+from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.qom.object import Object
 from fakeqemu.qom.properties import check_typed, parse_text
 
@@ -38,6 +38,17 @@ _READ_ONLY = (
     "hotplugged",
     "unavailable-features",
 )
+#: features that have a second name
+_OTHER_NAMES = {
+    "ffxsr": "fxsr-opt",
+    "hv-apicv": "hv-avic",
+    "i64": "lm",
+    "pclmuldq": "pclmulqdq",
+    "sse3": "pni",
+    "sse4-1": "sse4.1",
+    "sse4-2": "sse4.2",
+    "xd": "nx",
+}
 #: properties whose recorded values hold for every model, though they have no default
 _OF_ANY_MODEL = ("hotpluggable", "hotplugged", "hv-vendor-id", "lbr-fmt", "lbr_fmt", "memory", "parent_bus", "realized")
 #: the model whose values the profile's trees show
@@ -81,6 +92,8 @@ class X86CPU(Object):
             raise QemuError("No crash occurred")
         if prop.name == "unavailable-features":
             return []
+        if prop.name == "feature-words" and (self.features or self.index < 0 or self._values.get("ht")):
+            raise NotEmulated(f"The value of property '{self.type_name}.feature-words' is not emulated")
         return super().read(prop)
 
     def attach_record(self, record: Record) -> None:
@@ -117,6 +130,8 @@ class X86CPU(Object):
 
     def _real_name(self, name: str) -> str:
         """The property that an old spelling with underscores stands for."""
+        if name in _OTHER_NAMES:
+            return _OTHER_NAMES[name]
         if "_" in name:
             for other in (name.replace("_", "."), name.replace("_", "-")):
                 if self.find_property(other) is not None:
@@ -132,8 +147,9 @@ class X86CPU(Object):
     def _checked_number(self, name: str, value: Any) -> int:
         largest = _LARGEST[name]
         if self.vm.compat.cpu_numbers_unsigned:
-            number = int(check_typed("uint64", name, value))
-            if number > largest:
+            # A frequency is read as a signed number, and then compared as an unsigned one.
+            number = int(check_typed("int64" if name == "tsc-frequency" else "uint64", name, value))
+            if not 0 <= number <= largest:
                 raise QemuError(f"parameter '{name}' can be at most {largest}")
             return number
         number = int(check_typed("int64", name, value))

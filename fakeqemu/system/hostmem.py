@@ -71,9 +71,11 @@ class HostMemoryBackend(UserCreatable):
 
     # --- setting --------------------------------------------------------------------------------------
 
-    def _set_size(self, value: int) -> None:
-        if self.block is not None:
+    def check_settable(self, prop: Property) -> None:
+        if prop.name == "size" and self.block is not None:
             raise QemuError(f"cannot change property size of {self.type_name} ")
+
+    def _set_size(self, value: int) -> None:
         if value == 0:
             raise QemuError(f"property 'size' of {self.type_name} doesn't take value '0'")
         self.size = value

@@ -92,6 +92,8 @@ class MachineObject(Object):
     def _store(self, prop: Property, value: Any) -> None:
         if prop.name in _LISTS and not isinstance(value, list):
             raise wrong_type(prop.name, "array")
+        if prop.name in _LISTS:
+            self.check_list(value, prop.name)
         checker = _CHECKERS.get(prop.name)
         if checker is not None:
             value = checker(self, value)
@@ -158,14 +160,7 @@ class MachineObject(Object):
         return [{"cache": name, "topology": "default"} for name in _CACHES]
 
     def read_rtc_time(self) -> dict[str, int]:
-        """The guest's clock as a C `struct tm`."""
-        from time import gmtime
-
-        now = gmtime(self.vm.host.clock.wall_ns() // 1_000_000_000)
-        return {
-            "tm_year": now.tm_year - 1900, "tm_mon": now.tm_mon - 1, "tm_mday": now.tm_mday,
-            "tm_hour": now.tm_hour, "tm_min": now.tm_min, "tm_sec": now.tm_sec,
-        }  # fmt: skip
+        return rtc_time(self.vm)
 
     # --- rules ----------------------------------------------------------------------------------------
 
@@ -207,8 +202,10 @@ class MachineObject(Object):
             raise QemuError(f"-machine nvdimm-persistence={value}: unsupported option")
         return value
 
-    def check_list(self, value: Any) -> Any:
+    def check_list(self, value: Any, name: str) -> Any:
         """Lists that configure hardware which is not here: only an empty one does what it says."""
+        if value and not isinstance(value[0], dict):
+            raise wrong_type(f"{name}[0]", "object")
         if value:
             raise NotEmulated(f"{self.type_name}: this list is not emulated")
         return value
@@ -222,6 +219,17 @@ class MachineObject(Object):
         # kept in a C int
         value &= 0xFFFFFFFF
         return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def rtc_time(vm: Machine) -> dict[str, int]:
+    """The guest's clock as a C `struct tm`."""
+    from time import gmtime
+
+    now = gmtime(vm.host.clock.wall_ns() // 1_000_000_000)
+    return {
+        "tm_year": now.tm_year - 1900, "tm_mon": now.tm_mon - 1, "tm_mday": now.tm_mday,
+        "tm_hour": now.tm_hour, "tm_min": now.tm_min, "tm_sec": now.tm_sec,
+    }  # fmt: skip
 
 
 def _check_members(name: str, value: Any, members: dict[str, str]) -> dict[str, Any]:
@@ -265,9 +273,6 @@ _CHECKERS: dict[str, Any] = {
     "x-oem-table-id": MachineObject.check_oem_table_id,
     "smbios-entry-point-type": MachineObject.check_smbios_type,
     "nvdimm-persistence": MachineObject.check_nvdimm_persistence,
-    "cxl-fmw": MachineObject.check_list,
-    "sgx-epc": MachineObject.check_list,
-    "smp-cache": MachineObject.check_list,
     "memory-encryption": MachineObject.check_memory_encryption,
     "phandle-start": MachineObject.check_phandle_start,
 }

@@ -57,8 +57,18 @@ _BACKENDS = {"chardev": "chardevs", "netdev": "netdevs", "audiodev": "audiodevs"
 _ANY_TIME = ("bootindex", "guest-stats-polling-interval", "stats-intervals", "realized")
 
 
-def settable_any_time(name: str) -> bool:
-    return name in _ANY_TIME
+def settable_any_time(device: DeviceState, name: str) -> bool:
+    """Whether the property may be set while the device lives."""
+    return name in _ANY_TIME or settable(device, name, "always")
+
+
+def settable(device: DeviceState, name: str, when: str) -> bool:
+    """Whether the profile says that the property can be set "never" or "always"; it knows the devices of boards."""
+    known = device.vm.profile.get("settable", device.type_name, None)
+    if known is None:
+        return False
+    stem, bracket, _ = name.partition("[")
+    return (f"{stem}[*]" if bracket else name) in known[when]
 
 
 def natural_key(name: str) -> list[Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.hw.core import properties
+from fakeqemu.qapi.qdict import GHashTable
 from fakeqemu.qom.object import Object, Property
 from fakeqemu.qom.properties import check_typed, parse_bool
 from fakeqemu.qom.registry import child_from_record
@@ -37,12 +38,14 @@ LIFE = ("parent_bus", "realized", "hotplugged", "hotpluggable")
 class BusState(Object):
     """A bus: devices of one kind below one device."""
 
-    __slots__ = ("_kids", "_max_index", "hotplug_handler", "parent_dev")
+    __slots__ = ("_kids", "_max_index", "_table", "hotplug_handler", "parent_dev")
 
     def __init__(self, vm: Machine, type_name: str) -> None:
         super().__init__(vm, type_name)
         self._kids: list[tuple[int, DeviceState]] | None = None
         self._max_index = 0
+        #: the names of what QEMU added to this one bus, in its order; None until the order matters
+        self._table: GHashTable | None = None
         #: the device that the bus belongs to; None for the root
         self.parent_dev: DeviceState | None = None
         #: path of the object that takes hotplugged devices; "" where there is no hotplug. From the record if None.
@@ -72,10 +75,16 @@ class BusState(Object):
     def attach(self, device: DeviceState) -> None:
         """Put a device on the bus."""
         self._places().insert(0, (self._max_index, device))
+        if self._table is not None:
+            self._table.add(f"child[{self._max_index}]")
         self._max_index += 1
 
     def detach(self, device: DeviceState) -> None:
         """Take a device off the bus; nothing if it is not there."""
+        table = self._properties_table()
+        for index, other in self._places():
+            if other is device:
+                table.remove(f"child[{index}]")
         self._kids = [place for place in self._places() if place[1] is not device]
 
     @property
@@ -104,12 +113,22 @@ class BusState(Object):
         return self.handler() != ""
 
     def properties(self) -> list[Property]:
-        """As for any object, and a link for each device on the bus."""
-        found = [prop for prop in super().properties() if not prop.name.startswith("child[")]
-        found += [
-            Property(f"child[{index}]", f"link<{device.type_name}>", writable=False) for index, device in self._places()
-        ]
+        """As for any object, and a link for each device on the bus; the last slot of the table first."""
+        names = self._properties_table()
+        found = [prop for prop in super().properties() if not prop.name.startswith("child[") and prop.name not in names]
+        for name in reversed(list(names)):
+            prop = self.find_property(name)
+            if prop is not None:
+                found.append(prop)
         return found
+
+    def _properties_table(self) -> GHashTable:
+        if self._table is None:
+            names = [prop.name for prop in super().properties()]
+            added = [name for name in names if name != "type" and not name.startswith("child[")]
+            added.sort(key=lambda name: _FIRST_ADDED.get(name, len(_FIRST_ADDED)))
+            self._table = GHashTable([*added, *(f"child[{index}]" for index, _ in reversed(self._places()))])
+        return self._table
 
     def find_property(self, name: str) -> Property | None:
         if name.startswith("child["):
@@ -128,6 +147,15 @@ class BusState(Object):
             return self.handler()
         return super().read(prop)
 
+    def stock_writable(self, name: str, type: str) -> bool:
+        return name in ("hotplug-handler", "realized") or super().stock_writable(name, type)
+
+    def _store(self, prop: Property, value: Any) -> None:
+        super()._store(prop, value)
+        if prop.name == "hotplug-handler":
+            handler = self._values[prop.name]
+            self.hotplug_handler = handler.path if handler is not None else ""
+
     def unparented(self) -> None:
         """A bus that goes takes its devices along."""
         for device in self.kids:
@@ -144,6 +172,9 @@ class BusState(Object):
             return f"{owner}/{device.get('channel')}:{device.get('scsi-id')}:{device.get('lun')}"
         return ""
 
+
+#: where in the order of adding a property of a bus stands; others came later
+_FIRST_ADDED = {"hotplug-handler": 0, "realized": 1}
 
 #: bus type -> how many devices go on it
 MAX_DEVICES = {"IDE": 2, "floppy-bus": 2, "virtio-pci-bus": 1, "virtio-mmio-bus": 1, "nitro-vsock-bus": 1}
@@ -262,11 +293,13 @@ class DeviceState(Object):
         """Whether a property could be set at all; `check_settable` judges whether it can now."""
         if name in LIFE:
             return name == "realized"
-        return not type.startswith(("child<", "link<irq>", "link<memory-region>", "busnr"))
+        if type.startswith(("child<", "busnr")):
+            return False
+        return self._record is None or not properties.settable(self, name, "never")
 
     def check_settable(self, prop: Property) -> None:
         """Most properties are settled once the device is realized; those with a setter of ours judge for themselves."""
-        if not self.realized or prop.set is not None or properties.settable_any_time(prop.name):
+        if not self.realized or prop.set is not None or properties.settable_any_time(self, prop.name):
             return
         owner = properties.owner_type(self.vm.profile, self.type_name, prop.name)
         name = self.id if owner == self.type_name else None
