@@ -289,7 +289,7 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
     offset = address["offset"]
     if offset:
         try:
-            channel.seek(offset)  # type: ignore[attr-defined]
+            channel.seek(offset)
         except OSError as err:
             channel.close()
             raise QemuError(f"Unable to seek file: {os.strerror(err.errno or errno.EIO)}") from None

@@ -48,6 +48,7 @@ EMULATED_CAPABILITIES = (
     "return-path",
     "pause-before-switchover",
     "late-block-activate",
+    "mapped-ram",
     "validate-uuid",
     "postcopy-blocktime",
     "rdma-pin-all",

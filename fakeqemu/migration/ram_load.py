@@ -107,7 +107,19 @@ class RAMLoadHandlers(SaveVMHandlers):
                     raise self._refusal(f"Mismatched RAM page size {name} (local) {block.page_size} != {remote}")
             if self._vm.savevm.capability("x-ignore-shared"):
                 await f.get_be64()  # where the guest sees it; a difference is not refused
+            if self._vm.savevm.capability("mapped-ram"):
+                await self._load_mapped(f, block)
             total -= length
+
+    async def _load_mapped(self, f: QEMUFile, block: RAMBlock) -> None:
+        from fakeqemu.migration.mapped_ram import load_block
+
+        try:
+            await load_block(f, block)
+        except EndOfStream:
+            raise
+        except StreamError as err:
+            raise self._refusal(err.desc) from None
 
     def _find(self, name: str) -> RAMBlock | None:
         for block in self._vm.ram_blocks:

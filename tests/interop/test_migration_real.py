@@ -220,3 +220,23 @@ async def test_older_releases_understand_us_and_we_them(
     await destination.execute("migrate-incoming", {"uri": f"unix:{directory}/dst.mig"})
     await source.execute("migrate", {"uri": f"unix:{directory}/dst.mig"})
     await both.completed()
+
+
+@pytest.mark.parametrize("offset", [0, 1000, 3 << 20])
+@pytest.mark.parametrize("direct_io", [False, True], ids=["buffered", "direct-io"])
+async def test_memory_has_its_place_in_a_mapped_file(sides: Sides, offset: int, direct_io: bool) -> None:
+    path = sides.directory / "saved"
+    uri = f"file:{path},offset={offset}"
+    await sides.capabilities(mapped_ram=True)
+    for vm in (sides.source, sides.destination):
+        await vm.execute("migrate-set-parameters", {"direct-io": direct_io})
+    await sides.source.execute("migrate", {"uri": uri})
+    await sides.source.wait_status("completed")
+    pages = -(-(offset + 0x82 + 256) // MIB) * MIB
+    saved = path.read_bytes()
+    assert saved[pages : pages + RAM_BYTES] == sides.content
+    await sides.destination.execute("migrate-incoming", {"uri": uri})
+    info = await sides.completed()
+    start, end = 0x82 + 256, len(saved) - pages - RAM_BYTES
+    assert info["ram"]["transferred"] == start + end + info["ram"]["normal-bytes"]
+    assert info["ram"]["downtime-bytes"] == 256

@@ -148,6 +148,18 @@ class QEMUFile:
                 raise self.write_error from None
             self.flushed += sum(map(len, part))
 
+    async def put_at(self, offset: int, data: bytes) -> None:
+        """Write at a place of a file, at once, and leave the position; raises QemuError. The bytes count as sent."""
+        assert self.channel is not None
+        if self.write_error is not None:
+            raise self.write_error
+        try:
+            await self.channel.write_at(offset, data)
+        except OSError as err:
+            self.write_error = QemuError(f"Unable to write to {self.kind}: {strerror(err.errno)}")
+            raise self.write_error from None
+        self.flushed += len(data)
+
     async def rate_limit(self) -> None:
         """Wait until more may be sent. For handlers that send much in one go."""
         if self.limiter is not None:
@@ -248,7 +260,36 @@ class QEMUFile:
             self._pos += step
             size -= step
 
+    async def get_at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from a place of a file, fewer only at its end; the position stays. Raises EndOfStream."""
+        assert self.channel is not None
+        data = b""
+        while len(data) < size:
+            try:
+                chunk = await self.channel.read_at(offset + len(data), size - len(data))
+            except (OSError, OverflowError) as err:
+                raise EndOfStream(f"Unable to read from {self.kind}: {strerror(getattr(err, 'errno', None))}") from None
+            if not chunk:
+                break
+            data = data + chunk if data else chunk
+        return data
+
     # --- both -----------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Where in the file the next byte is read or, when all was flushed, written."""
+        assert self.channel is not None
+        return self.channel.tell() - self.available
+
+    def seek(self, position: int) -> None:
+        """Go on at a place of the file. What was put must have been flushed; what was read ahead is forgotten."""
+        assert self.channel is not None
+        assert self.bytes_transferred == self.flushed
+        self.channel.seek(position)
+        self._in = b""
+        self._pos = 0
+        self.end = None
 
     def shutdown(self) -> None:
         """Break the conversation: those who wait in it go on with an error."""
