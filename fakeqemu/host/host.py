@@ -127,6 +127,10 @@ class Host:
         """The terminal that stdin is, None when it is none."""
         return None
 
+    def kill(self) -> None:
+        """The process is gone at once, as by SIGKILL: nothing is said, nothing is tidied up."""
+        raise NotImplementedError
+
     def thread(self, name: str) -> HostThread:
         """A visible, idle thread (real in an emulator process)."""
         raise NotImplementedError

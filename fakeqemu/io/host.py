@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: the smallest that the C library takes; an idle thread needs next to nothing
 _THREAD_STACK_BYTES = 65536
+_SIGKILL = 9
 
 
 class ProcessHost(Host):
@@ -172,6 +173,9 @@ class ProcessHost(Host):
                 self.on_interrupt()
             if fd in ready:
                 return
+
+    def kill(self) -> None:
+        os.kill(os.getpid(), _SIGKILL)
 
     def thread(self, name: str) -> HostThread:
         if not self.real_threads:

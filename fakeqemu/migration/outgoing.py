@@ -213,8 +213,10 @@ class Outgoing:
 
     async def _setup(self, savevm: SaveVM) -> None:
         assert self.f is not None
+        await self.vm.faults.pass_through("migration_call_notifiers", event=PRECOPY_SETUP)
         await self.vm.savevm.notify(PRECOPY_SETUP)
         if self.mig.options.on("return-path"):
+            self.vm.faults.check("open_return_path_on_source")
             self._return_path = ReturnPath(self)
             self._return_path.open()
         savevm.put_header()
@@ -287,6 +289,8 @@ class Outgoing:
             globals_of(vm).store()
             await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
             vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
+            await vm.faults.pass_through("migration_completion_vm_stop")
+            vm.faults.check("migration_block_activation")
             self._check()
         if mig.options.on("pause-before-switchover"):
             mig.set_state(st.PRE_SWITCHOVER)

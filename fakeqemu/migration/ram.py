@@ -89,7 +89,7 @@ class RAMHandlers(SaveVMHandlers):
     # --- SaveVMHandlers -------------------------------------------------------------------------------
 
     async def save_setup(self, f: QEMUFile) -> None:
-        self._vm.faults.check("ram_save_setup")
+        self._vm.faults.check("fake_ram_save_setup")
         self._vm.guest.sync()
         for block in self._vm.ram_blocks:
             if not is_ignored(self._vm, block):

@@ -61,8 +61,13 @@ class RAMLoadHandlers(SaveVMHandlers):
     async def load_state(self, f: QEMUFile, version_id: int) -> None:
         if version_id != RAM_VERSION:
             raise StreamError("")
+        self._vm.faults.check("ram_load_start")
         while True:
-            await f.fill(8)
+            try:
+                await f.fill(8)
+            except EndOfStream:
+                self._vm.error_report("Getting RAM address failed")
+                raise
             buffer, position = f.buffered()
             word: int = WORD.unpack_from(buffer, position)[0]
             flags = word & _FLAGS_MASK

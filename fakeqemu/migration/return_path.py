@@ -82,6 +82,7 @@ class ReturnPath:
         if f.channel is not None and not f.channel.can_read:
             raise QemuError(f"Unable to read from {f.kind}: {strerror(errno.EBADF)}")
         while True:
+            await vm.faults.pass_through("source_return_path_thread_loop_top")
             kind, length = rp.HEADER.unpack(await f.get_buffer(rp.HEADER.size))
             known = rp.MESSAGES.get(kind)
             if known is None or length > rp.MAX_LENGTH:

@@ -181,6 +181,7 @@ class SaveVM:
                 continue
             self._start_section(section.QEMU_VM_SECTION_START, entry)
             self._set_up.append(entry)
+            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="start")
             await entry.handlers.save_setup(self._f)
             section.put_section_footer(self._f, entry.section_id)
 
@@ -210,6 +211,7 @@ class SaveVM:
             if rate_exceeded():
                 return False
             self._start_section(section.QEMU_VM_SECTION_PART, entry)
+            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="part")
             finished = await handlers.save_live_iterate(self._f)
             section.put_section_footer(self._f, entry.section_id)
             self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id)
@@ -226,6 +228,7 @@ class SaveVM:
         for entry, handlers in self._live():
             start_ns = self._vm.host.clock.now_ns()
             self._start_section(section.QEMU_VM_SECTION_END, entry)
+            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
             await handlers.save_live_complete_precopy(self._f)
             section.put_section_footer(self._f, entry.section_id)
             self._trace_downtime(entry, "iterable", start_ns)
@@ -274,7 +277,8 @@ class SaveVM:
 
     def _start_section(self, kind: int, entry: SaveStateEntry) -> None:
         self._vm.trace("savevm_section_start", id=entry.idstr, section_id=entry.section_id)
-        section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, entry.version_id)
+        version_id = entry.version_id if entry.stock is None else entry.stock.desc.get("version", entry.version_id)
+        section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, version_id)
 
     def _put_described(self, entry: SaveStateEntry) -> None:
         self._start_section(section.QEMU_VM_SECTION_FULL, entry)

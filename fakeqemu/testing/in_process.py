@@ -41,6 +41,7 @@ class InProcess:
             seed=settings.get("seed", "0"),
             program=program,
         )
+        self.host.kill = self.close  # type: ignore[method-assign]  # the tester's process lives on
         self.machine = new_machine(self.host, profile, settings)
         self.machine.on_shutdown.add(self._shut_down)
         reporter = Reporter(program, self.said.append, self.said.append, self.host.clock.wall_ns)

@@ -81,6 +81,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
         f.put_be64(VFIO_MIG_FLAG_DEV_SETUP_STATE)
         self._query_stop_copy_size()
         self._buffer_size = min(VFIO_MIG_DEFAULT_DATA_BUFFER_SIZE, self._stop_copy_size)
+        self._vm.faults.check("vfio_save_setup", device=name)
         if self._buffer_size == 0:
             raise QemuError(f"{name}: Failed to allocate migration data buffer")
         if mig.can_precopy:
@@ -173,6 +174,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
 
     async def save_state(self, f: QEMUFile) -> None:
         f.put_be64(VFIO_MIG_FLAG_DEV_CONFIG_STATE)
+        self._vm.faults.check("vfio_save_device_config_state", device=self._vbasedev.name)
         self._vbasedev.dev.save_config(f)
         f.put_be64(VFIO_MIG_FLAG_END_OF_STATE)
         self._vm.trace("vfio_save_device_config_state", name=self._vbasedev.name)
@@ -233,6 +235,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
                 raise StreamError(os.strerror(err.errno or errno.EIO), err.errno or errno.EIO) from None
 
     async def _load_config(self, f: QEMUFile) -> None:
+        self._vm.faults.check("vfio_load_device_config_state_start", device=self._vbasedev.name)
         await self._vbasedev.dev.load_config(f)
         end = await f.get_be64()
         if end != VFIO_MIG_FLAG_END_OF_STATE:
