@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from fakeqemu.faults import catalogue
 from fakeqemu.faults.link import FaultyChannel, LinkFault
 from fakeqemu.host.clock import NS_PER_MS
-from fakeqemu.host.sync import Cancelled
 from fakeqemu.trace import matches
 
 if TYPE_CHECKING:
@@ -157,15 +156,15 @@ class Injector:
         rule = self._acting(point, fields, waiting=False)
         if rule is None:
             return
-        if isinstance(rule.action, Fail):
-            known = catalogue.POINTS[point]
-            number = rule.action.number
-            error = catalogue.error_at(known, number, os.strerror(number), fields, rule.action.text)
-            self._note(point, fields, rule.action, error)
-            raise error
-        self._note(point, fields, rule.action)
-        self._vm.host.kill()
-        raise Cancelled  # nothing is left that could go on
+        # A dead process' code still unwinds where only the simulation ends it: nothing that it does is seen any more.
+        fail = rule.action if isinstance(rule.action, Fail) else Fail()
+        error = catalogue.error_at(
+            catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text
+        )
+        self._note(point, fields, rule.action, error)
+        if isinstance(rule.action, Kill):
+            self._vm.host.kill()
+        raise error
 
     async def _pause(self, rule: Rule) -> None:
         if isinstance(rule.action, Delay):

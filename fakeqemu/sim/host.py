@@ -77,6 +77,8 @@ class SimHost(Host):
 
     def close_fd(self, fd: int) -> None:
         """Give a descriptor back; raises EBADF."""
+        if self.killed:
+            return  # they are all closed
         self.open_file(fd)
         self._table.pop(fd).release()
 
@@ -141,8 +143,9 @@ class SimHost(Host):
         self.log_lines.append(text)
 
     def kill(self) -> None:
-        self.killed = True
+        self.world.network.forget(self)
         self.close_all()
+        self.killed = True
 
     def close_all(self) -> None:
         """The process is gone: its tasks are cancelled and its descriptors closed, as the kernel does."""
