@@ -10,6 +10,7 @@ QEMU: migration/savevm.c (qemu_savevm_state_*)
 from __future__ import annotations
 
 from fakeqemu.migration import global_state
+from fakeqemu.migration.further_cpus import APIC, with_further_cpus
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
 from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 RAM = "ram"
 TIMER = "timer"
 GLOBALSTATE = "globalstate"
-APIC = "apic"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
 #: section ids of a machine without devices, as QEMU numbers them
@@ -79,6 +79,8 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
     front: list[SaveStateEntry] = [_ram_entry(sections)]
     back: list[SaveStateEntry] = []
     devices = {} if record is None else {(d["name"], d["instance_id"]): d for d in record["vmdesc"]["devices"]}
+    if record is not None and vm.board is not None:
+        sections = with_further_cpus(vm.board, sections)
     for one in sections:
         name: str = one["name"]
         entry = SaveStateEntry(name, one.get("instance", 0), one.get("version", 0))
@@ -87,15 +89,15 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
             entry.vmsd, entry.opaque = VMSTATE_TIMERS, _Clocks(vm)
         elif name == GLOBALSTATE:
             entry.vmsd, entry.opaque = global_state.description(vm), global_state.GlobalState(vm)
-        elif (name, entry.instance_id) in devices:
+        elif (desc := devices.get((name, one.get("like", entry.instance_id)))) is not None:
             from binascii import a2b_base64
 
-            entry.stock = StockState(a2b_base64(one["data"]), devices[name, entry.instance_id])
+            entry.stock = StockState(a2b_base64(one["data"]), {**desc, "instance_id": entry.instance_id})
         else:
             continue
         if entry.vmsd is not None:
             entry.version_id = entry.vmsd.version_id
-        if name == APIC and one is sections[0]:
+        if name == APIC and sections[0]["name"] == APIC:
             entry.priority = MIG_PRI_APIC
         (back if name in _LAST_ENTRIES else front).append(entry)
     return front, back
