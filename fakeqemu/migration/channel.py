@@ -235,7 +235,12 @@ def listen(
         if address["type"] == "vsock":
             raise _no_vsock(address)
         vm.faults.check("qio_channel_socket_listen_sync", address=_shown(address))
-        return vm.host.listen(_socket_address(address), _accepting(vm, on_channel), name="migration-socket-listener")
+        return vm.host.listen(
+            _socket_address(address),
+            _accepting(vm, on_channel),
+            backlog=_connections(vm.migration.options),
+            name="migration-socket-listener",
+        )
     if transport == "exec":
         channel = _spawn(vm, address["args"], "migration-exec-incoming")
     elif transport == "file":
@@ -254,6 +259,14 @@ def close(vm: Machine, address: MigrationAddress, channel: Channel) -> None:
     channel.close()
     if fd >= 0:
         vm.fds.release(fd)
+
+
+def _connections(options: MigrationOptions) -> int:
+    """How many connections are to come beside the main one, or that one: so many wait to be accepted.
+
+    QEMU: socket_start_incoming_migration
+    """
+    return options.get("multifd-channels") if options.on("multifd") else 1
 
 
 def _accepting(vm: Machine, on_channel: Callable[[Channel], None]) -> Callable[[Channel], None]:

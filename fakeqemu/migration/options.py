@@ -49,6 +49,7 @@ EMULATED_CAPABILITIES = (
     "pause-before-switchover",
     "late-block-activate",
     "mapped-ram",
+    "multifd",
     "validate-uuid",
     "postcopy-blocktime",
     "rdma-pin-all",
@@ -184,6 +185,10 @@ class MigrationOptions:
         for name, state in self.capabilities.items():
             if state and name not in EMULATED_CAPABILITIES:
                 raise NotEmulated(f"Migration with capability '{name}' is not emulated")
+        if self.on("multifd"):
+            from fakeqemu.migration import multifd_compress
+
+            multifd_compress.check(self.get("multifd-compression", "none"))
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
         if self.get("tls-creds"):

@@ -15,7 +15,9 @@ from __future__ import annotations
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
+from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
+from fakeqemu.migration.multifd import MultiFDSend
 from fakeqemu.migration.ram import ModelRAMHandlers, RAMHandlers
 from fakeqemu.migration.rate import RateWindow
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
@@ -96,7 +98,7 @@ class Outgoing:
 
     __slots__ = (
         "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_was_running",
-        "f", "mig", "rate", "vm",
+        "f", "mig", "multifd", "rate", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -108,6 +110,8 @@ class Outgoing:
         self._task: Task | None = None
         self._savevm: SaveVM | None = None
         self._return_path: ReturnPath | None = None
+        #: channels for pages beside the main one
+        self.multifd: MultiFDSend | None = None
         #: what the guest was when we stopped it
         self._stopped = False
         self._was_running = False
@@ -219,6 +223,9 @@ class Outgoing:
             self.vm.faults.check("open_return_path_on_source")
             self._return_path = ReturnPath(self)
             self._return_path.open()
+        if multifd.wanted(self.vm):
+            self.multifd = MultiFDSend(self)
+            await self.multifd.setup(self._address)
         savevm.put_header()
         if self._return_path is not None:
             section.put_command(self.f, section.MIG_CMD_OPEN_RETURN_PATH)
@@ -342,6 +349,8 @@ class Outgoing:
         early = vm.compat.migration_failing_state
         if not cancelled:
             mig.set_state(st.FAILING if early else st.FAILED)
+        if self.multifd is not None:
+            self.multifd.shutdown()
         await self._close()
         async with vm.bql:
             # 11.1 asks devices back before the guest goes on, older ones when all else is done.
@@ -370,6 +379,8 @@ class Outgoing:
     async def _close(self) -> None:
         """Break the channel, wait for the return path, give the channel back."""
         assert self.f is not None
+        if self.multifd is not None:
+            await self.multifd.cleanup()
         if self._return_path is not None:
             self.f.shutdown()
             await self._return_path.join()
@@ -384,6 +395,8 @@ class Outgoing:
     def _yank(self) -> None:
         if self.f is not None:
             self.f.shutdown()
+        if self.multifd is not None:
+            self.multifd.yank()
 
     def cancelled(self) -> None:
         """The status is `cancelling` now: make whatever waits go on."""
@@ -391,7 +404,18 @@ class Outgoing:
             self._task.cancel()
         if self.f is not None:
             self.f.shutdown()
+        if self.multifd is not None:
+            self.multifd.shutdown()
         self.mig.continue_event.set()
+        self.kick()
+
+    def channel_failed(self, error: QemuError) -> None:
+        """A channel beside the main one has broken: the migration ends with this error, unless there was one."""
+        self.mig.set_error(error)
+        if self.f is not None:
+            if self.f.write_error is None:
+                self.f.write_error = error
+            self.f.shutdown()
         self.kick()
 
     def _check_cancelled(self) -> None:

@@ -58,8 +58,8 @@ class PageSink:
             self._stats.normal += n
             self._put_normal(f, block, first, n)
 
-    async def end_pass(self, f: QEMUFile) -> None:
-        """In a PART, before its EOS: nothing is left of this pass."""
+    async def end_part(self, f: QEMUFile, *, pass_over: bool) -> None:
+        """In a PART, before its EOS; `pass_over`: nothing is left of this pass."""
 
     async def complete(self, f: QEMUFile) -> None:
         """In END, before its EOS."""
@@ -96,4 +96,8 @@ def choose_sink(outgoing: Outgoing) -> PageSink:
         from fakeqemu.migration.mapped_ram import MappedRAMSink
 
         return MappedRAMSink(outgoing)
+    if on("multifd"):
+        from fakeqemu.migration.multifd_ram import MultiFDSink
+
+        return MultiFDSink(outgoing)
     return PageSink(outgoing)

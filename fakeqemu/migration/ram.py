@@ -117,8 +117,7 @@ class RAMHandlers(SaveVMHandlers):
         until_ns = self._vm.host.clock.now_ns() + ITERATE_NS
         before = f.bytes_transferred
         await self._send_pages(f, until_ns)
-        if not self._any_left():
-            await self._sink.end_pass(f)
+        await self._sink.end_part(f, pass_over=not self._any_left())
         f.put_be64(RAM_SAVE_FLAG_EOS)
         self._count_bytes(f.bytes_transferred - before)
         await f.flush()

@@ -10,6 +10,7 @@ QEMU: migration/ram.c (ram_load)
 from __future__ import annotations
 
 from fakeqemu.error import StreamError
+from fakeqemu.migration.multifd import flushes_each_section
 from fakeqemu.migration.register import SaveVMHandlers
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import (
@@ -78,11 +79,21 @@ class RAMLoadHandlers(SaveVMHandlers):
             f.skip(8)
             kind = flags & ~RAM_SAVE_FLAG_CONTINUE
             if kind == RAM_SAVE_FLAG_EOS:
+                if flushes_each_section(self._vm):
+                    await self._sync_channels()
                 return
             if kind == RAM_SAVE_FLAG_MEM_SIZE:
                 await self._load_block_list(f, word & ~_FLAGS_MASK)
-            elif kind != RAM_SAVE_FLAG_MULTIFD_FLUSH or not self._vm.compat.migration_multifd_flush_word:
+            elif kind == RAM_SAVE_FLAG_MULTIFD_FLUSH and self._vm.compat.migration_multifd_flush_word:
+                await self._sync_channels()
+            else:
                 raise self._refusal(f"Unknown combination of migration flags: 0x{kind:x}")
+
+    async def _sync_channels(self) -> None:
+        """All pages that travelled on channels of their own up to here are in place."""
+        incoming = self._vm.migration.incoming
+        if incoming is not None and incoming.multifd is not None:
+            await incoming.multifd.sync()
 
     def _refusal(self, *lines: str) -> StreamError:
         for line in lines:

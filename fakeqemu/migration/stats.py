@@ -28,8 +28,8 @@ class MigrationStats:
 
     __slots__ = (
         "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
-        "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "normal", "pages_per_second",
-        "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
+        "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
+        "pages_per_second", "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -57,6 +57,8 @@ class MigrationStats:
         self.downtime_bytes = 0
         #: bytes that were only counted, not put (`ram=model`)
         self.model_bytes = 0
+        #: bytes of all multifd channels
+        self.multifd_bytes = 0
         self.dirty_sync_count = 0
         self.dirty_pages_rate = 0
         self.mbps = 0.0
@@ -70,8 +72,8 @@ class MigrationStats:
     def transferred(self) -> int:
         """ram.transferred: all bytes of all channels."""
         if not self._vm.compat.migration_transferred_all:
-            return self.precopy_bytes + self.downtime_bytes
-        return self.stream_bytes() + self.model_bytes
+            return self.precopy_bytes + self.downtime_bytes + self.multifd_bytes
+        return self.stream_bytes() + self.multifd_bytes + self.model_bytes
 
     def total_time_ms(self, now_ns: int) -> int:
         total = self.completed_total_ns if self.completed_total_ns is not None else now_ns - self.start_ns
@@ -98,7 +100,7 @@ class MigrationStats:
             "dirty-sync-missed-zero-copy": 0,
             "postcopy-requests": 0,
             "page-size": PAGE_SIZE,
-            "multifd-bytes": 0,
+            "multifd-bytes": self.multifd_bytes,
             "pages-per-second": self.pages_per_second,
             "precopy-bytes": self.precopy_bytes,
             "downtime-bytes": self.downtime_bytes,
