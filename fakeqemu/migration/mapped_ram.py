@@ -12,6 +12,7 @@ from __future__ import annotations
 from fakeqemu.error import StreamError
 from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import mapped_ram as format
+from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 from fakeqemu.system.ramblock import ZERO, PageRuns
 
@@ -65,22 +66,27 @@ class MappedRAMSink(PageSink):
 
 
 async def load_block(f: QEMUFile, block: RAMBlock) -> None:
-    """Read header, bitmap and pages of a block, and go on behind them; raises StreamError.
+    """Read header, bitmap and pages of a block, and go on behind them; raises StreamError. Pages that are not in the file
+    stay as they are: a destination's memory is one of zeroes.
 
     QEMU: parse_ramblock_mapped_ram
     """
+    data = await f.peek(format.HEADER.size)
+    if len(data) < format.HEADER.size:
+        raise StreamError(
+            f"Could not read whole mapped-ram migration header (expected {format.HEADER.size}, got {len(data)} bytes)"
+        )
     header = format.parse_header(await f.get_buffer(format.HEADER.size))
-    if header.pages_offset % format.MAPPED_RAM_FILE_OFFSET_ALIGNMENT:
-        raise StreamError(f"Error reading ramblock {block.idstr} pages, region has bad alignment")
     size = format.bitmap_size(block.pages)
-    bitmap = await f.get_at(header.bitmap_offset, size)
+    try:
+        bitmap = await f.get_at(header.bitmap_offset, size)
+    except EndOfStream:
+        bitmap = b""
     if len(bitmap) < size:
         raise StreamError("Error reading dirty bitmap")
     for first, n, present in format.parse_bitmap(bitmap, block.pages):
         if present:
             await _load_pages(f, block, header.pages_offset, first, n)
-        else:
-            block.zero_pages(first, n)
         if block.received is not None:
             block.received.add(first, n)
     f.seek(header.pages_offset + block.used_length)
@@ -89,10 +95,15 @@ async def load_block(f: QEMUFile, block: RAMBlock) -> None:
 async def _load_pages(f: QEMUFile, block: RAMBlock, pages_offset: int, first: int, n: int) -> None:
     for at in range(first, first + n, _BATCH_PAGES):
         size = min(_BATCH_PAGES, first + n - at) * TARGET_PAGE_SIZE
-        data = await f.get_at(pages_offset + at * TARGET_PAGE_SIZE, size)
+        offset = pages_offset + at * TARGET_PAGE_SIZE
+        why = "Unexpected end-of-file before all data were read"
+        try:
+            data = await f.get_at(offset, size)
+        except EndOfStream as err:
+            data, why = b"", err.reason
+        block.write_pages(at, data[: len(data) // TARGET_PAGE_SIZE * TARGET_PAGE_SIZE])
         if len(data) < size:
-            page = at + len(data) // TARGET_PAGE_SIZE
+            # No blank in between: QEMU prints it like that.
             raise StreamError(
-                f"({block.idstr}) failed to read page {page * TARGET_PAGE_SIZE:x} from file offset {pages_offset:x}"
+                f"({block.idstr}) failed to read page {at * TARGET_PAGE_SIZE:x}from file offset {offset:x}: {why}"
             )
-        block.write_pages(at, data)

@@ -53,6 +53,7 @@ EMULATED_CAPABILITIES = (
     "validate-uuid",
     "postcopy-blocktime",
     "rdma-pin-all",
+    "release-ram",
     "x-ignore-shared",
     "zero-blocks",
     "compress-wait-thread",

@@ -35,7 +35,9 @@ ITERATE_NS = 50 * NS_PER_MS
 
 def is_ignored(vm: Machine, block: RAMBlock) -> bool:
     """Whether a block's pages stay behind: shared files, with x-ignore-shared."""
-    return vm.savevm.capability("x-ignore-shared") and block.share and block.store.shared
+    if not vm.savevm.capability("x-ignore-shared") or not block.share:
+        return False
+    return block.named_file or not vm.compat.migration_ignore_shared_named
 
 
 class RAMHandlers(SaveVMHandlers):

@@ -9,7 +9,7 @@ QEMU: migration/savevm.c (qemu_savevm_state_*)
 
 from __future__ import annotations
 
-from fakeqemu.migration import global_state
+from fakeqemu.migration import configuration, global_state
 from fakeqemu.migration.further_cpus import APIC, with_further_cpus
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
 from fakeqemu.migration.stream import section, vmdesc, vmstate
@@ -166,9 +166,7 @@ class SaveVM:
 
     def put_header(self) -> None:
         section.put_header(self._f)
-        capability = self._vm.savevm.capability
-        listed = [name for name in section.CONFIGURATION_CAPABILITIES if capability(name)]
-        uuid = self._vm.uuid if capability("validate-uuid") else None
+        listed, uuid = configuration.listed_capabilities(self._vm), configuration.sent_uuid(self._vm)
         section.put_configuration(self._f, self._machine_type(), listed, uuid)
 
     # --- phases ---------------------------------------------------------------------------------------
@@ -298,15 +296,7 @@ class SaveVM:
     def _description(self) -> bytes:
         text: dict[str, Any] = {}
         if self._vm.compat.migration_vmdesc_configuration:
-            size = len(self._machine_type().encode())
-            text["configuration"] = {
-                "vmsd_name": "configuration",
-                "version": 1,
-                "fields": [
-                    {"name": "len", "type": "uint32", "size": 4},
-                    {"name": "name", "type": "buffer", "size": size},
-                ],
-            }
+            text["configuration"] = configuration.describe(self._vm, self._machine_type())
         text["page_size"] = TARGET_PAGE_SIZE
         text["devices"] = self._described
         return vmdesc.dumps(text)

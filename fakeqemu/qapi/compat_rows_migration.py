@@ -121,6 +121,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Status: active` or `Migration status: active`.",
     ),
     CompatRow(
+        "migration_ignore_shared_named",
+        "x-ignore-shared leaves only shared files with a name behind.",
+        (((), False), ((8, 1), True)),
+        "Shared memfds and anonymous shared memory travel; 7.2 leaves them behind as well.",
+    ),
+    CompatRow(
         "migration_incoming_setup_first",
         "A destination enters `setup` before it looks at the address, and leaves it when that is bad.",
         (((), True), ((8, 2), False)),

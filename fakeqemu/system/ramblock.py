@@ -278,7 +278,7 @@ def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
 class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
-    __slots__ = ("dirty", "generation", "guest_address", "idstr", "page_size", "received", "share", "store",
+    __slots__ = ("dirty", "generation", "guest_address", "idstr", "named_file", "page_size", "received", "share", "store",
                  "used_length")  # fmt: skip
 
     def __init__(
@@ -288,13 +288,17 @@ class RAMBlock:
         store: SparseStore | MappedStore | None = None,
         *,
         share: bool = False,
+        named_file: bool = False,
         page_size: int = PAGE_SIZE,
     ) -> None:
-        """`share`: another process sees what is written; `page_size`: that of the host memory behind it."""
+        """`share`: another process sees what is written; `named_file`: it is a file with a name, which others can open;
+        `page_size`: that of the host memory behind it.
+        """
         self.idstr = idstr
         self.used_length = length
         self.store: SparseStore | MappedStore = store if store is not None else SparseStore()
         self.share = share
+        self.named_file = named_file
         self.page_size = page_size
         #: where the guest sees it
         self.guest_address = 0

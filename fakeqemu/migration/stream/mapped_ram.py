@@ -61,7 +61,9 @@ def parse_header(data: bytes) -> MappedRamHeader:
             f"Migration mapped-ram capability version not supported (expected <= {MAPPED_RAM_HDR_VERSION}, got {version})"
         )
     if page_size != TARGET_PAGE_SIZE:
-        raise StreamError(f"Migration mapped-ram page size {page_size} is not {TARGET_PAGE_SIZE}")
+        raise StreamError(
+            f"Migration mapped-ram header has invalid page_size {page_size} (expected {TARGET_PAGE_SIZE})"
+        )
     return MappedRamHeader(bitmap_offset, pages_offset, version=version, page_size=page_size)
 
 

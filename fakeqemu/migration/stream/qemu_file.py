@@ -268,7 +268,8 @@ class QEMUFile:
             try:
                 chunk = await self.channel.read_at(offset + len(data), size - len(data))
             except (OSError, OverflowError) as err:
-                raise EndOfStream(f"Unable to read from {self.kind}: {strerror(getattr(err, 'errno', None))}") from None
+                number = err.errno if isinstance(err, OSError) else errno.EINVAL
+                raise EndOfStream(f"Unable to read from {self.kind}: {strerror(number)}") from None
             if not chunk:
                 break
             data = data + chunk if data else chunk
