@@ -30,7 +30,7 @@ LEGACY = "legacy"
 class MultiFDSink(PageSink):
     """Pages into packets, packets to channels; barriers where the stream has them."""
 
-    __slots__ = ("_block", "_each_section", "_outgoing", "_payload", "_zero_pages")
+    __slots__ = ("_block", "_each_section", "_flush_words", "_outgoing", "_payload", "_zero_pages")
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
@@ -40,6 +40,7 @@ class MultiFDSink(PageSink):
         #: the packet that is not full yet, and its pages' block
         self._payload: multifd.Payload | None = None
         self._block: RAMBlock | None = None
+        self._flush_words = 0
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         if kind == ZERO and self._zero_pages == LEGACY:
@@ -81,6 +82,10 @@ class MultiFDSink(PageSink):
         await self._outgoing.multifd.sync()
         if not self._each_section:
             f.put_be64(RAM_SAVE_FLAG_MULTIFD_FLUSH)
+            self._flush_words += 1
+
+    def counted(self, f: QEMUFile) -> int:
+        return f.bytes_transferred - 8 * self._flush_words
 
     async def end_setup(self, f: QEMUFile) -> None:
         await self._flush_and_sync(f)

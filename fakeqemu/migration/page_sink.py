@@ -64,6 +64,10 @@ class PageSink:
     async def complete(self, f: QEMUFile) -> None:
         """In END, before its EOS."""
 
+    def counted(self, f: QEMUFile) -> int:
+        """Bytes put so far, as precopy-bytes and its kin count them."""
+        return f.bytes_transferred
+
     def cleanup(self) -> None:
         """The migration is over, well or not."""
 

@@ -117,21 +117,21 @@ class RAMHandlers(SaveVMHandlers):
 
     async def save_live_iterate(self, f: QEMUFile) -> bool:
         until_ns = self._vm.host.clock.now_ns() + ITERATE_NS
-        before = f.bytes_transferred
+        before = self._sink.counted(f)
         await self._send_pages(f, until_ns)
         await self._sink.end_part(f, pass_over=not self._any_left())
         f.put_be64(RAM_SAVE_FLAG_EOS)
-        self._count_bytes(f.bytes_transferred - before)
+        self._count_bytes(self._sink.counted(f) - before)
         await f.flush()
         return self.remaining_pages == 0
 
     async def save_live_complete_precopy(self, f: QEMUFile) -> None:
         self._vm.faults.check("ram_save_complete")
         self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
-        before = f.bytes_transferred
+        before = self._sink.counted(f)
         await self._send_pages(f, None)
         await self._sink.complete(f)
-        self._count_bytes(f.bytes_transferred - before)
+        self._count_bytes(self._sink.counted(f) - before)
         f.put_be64(RAM_SAVE_FLAG_EOS)
         await f.flush()
 
