@@ -63,6 +63,10 @@ class ProcessHost(Host):
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.poller.call_soon(callback)
 
+    def when_idle(self, work: Callable[[], bool] | None) -> None:
+        if isinstance(self.poller, EpollPoller):
+            self.poller.idle_work = work
+
     def call_from_thread(self, callback: Callable[[], None]) -> None:
         """As call_soon, from another thread. `watch_threads` must have been called before."""
         self._from_threads.append(callback)
