@@ -33,7 +33,7 @@ there unless exit-on-error is off.
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
-Not emulated yet: multifd, postcopy, mapped-ram, xbzrle, TLS and CPR; capabilities can be set, and a migration with one on
+Not emulated yet: postcopy, TLS and CPR; capabilities can be set, and a migration with one on
 is refused in plain words.
 
 QEMU: migration/

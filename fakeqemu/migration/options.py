@@ -51,6 +51,7 @@ EMULATED_CAPABILITIES = (
     "mapped-ram",
     "multifd",
     "validate-uuid",
+    "xbzrle",
     "postcopy-blocktime",
     "rdma-pin-all",
     "release-ram",

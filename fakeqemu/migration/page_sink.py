@@ -61,6 +61,9 @@ class PageSink:
     async def end_part(self, f: QEMUFile, *, pass_over: bool) -> None:
         """In a PART, before its EOS; `pass_over`: nothing is left of this pass."""
 
+    def begin_last_stage(self) -> None:
+        """What is put from now on belongs to END."""
+
     async def complete(self, f: QEMUFile) -> None:
         """In END, before its EOS."""
 
@@ -96,6 +99,7 @@ class PageSink:
 def choose_sink(outgoing: Outgoing) -> PageSink:
     """The sink that the capabilities ask for."""
     on = outgoing.mig.options.on
+    outgoing.mig.stats.xbzrle = None
     if on("mapped-ram"):
         from fakeqemu.migration.mapped_ram import MappedRAMSink
 
@@ -104,4 +108,8 @@ def choose_sink(outgoing: Outgoing) -> PageSink:
         from fakeqemu.migration.multifd_ram import MultiFDSink
 
         return MultiFDSink(outgoing)
+    if on("xbzrle"):
+        from fakeqemu.migration.xbzrle import XbzrleSink
+
+        return XbzrleSink(outgoing)
     return PageSink(outgoing)

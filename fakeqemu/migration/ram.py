@@ -80,6 +80,8 @@ class RAMHandlers(SaveVMHandlers):
             self._stats.dirty_pages_rate = self._period_pages * NS_PER_S // (now_ns - self._last_sync_ns)
             self._last_sync_ns = now_ns
             self._period_pages = 0
+            if self._stats.xbzrle is not None:
+                self._stats.xbzrle.update_rates(self._stats.duplicate + self._stats.normal + self._stats.xbzrle.deltas)
         self._vm.trace("migration_bitmap_sync_end", dirty_pages=found)
         if not counted:
             return
@@ -129,6 +131,7 @@ class RAMHandlers(SaveVMHandlers):
         self._vm.faults.check("ram_save_complete")
         self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
         before = self._sink.counted(f)
+        self._sink.begin_last_stage()
         await self._send_pages(f, None)
         await self._sink.complete(f)
         self._count_bytes(self._sink.counted(f) - before)

@@ -189,14 +189,16 @@ class RAMLoadHandlers(SaveVMHandlers):
 
     async def _load_xbzrle(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
         """A page as the difference to what is there. QEMU: load_xbzrle"""
+        from fakeqemu.migration.stream.xbzrle import ENCODING_FLAG_XBZRLE, decode
+
         failed = f"Failed to decompress XBZRLE page at {page << TARGET_PAGE_BITS:x}"
-        if await f.get_byte() != 1:
+        if await f.get_byte() != ENCODING_FLAG_XBZRLE:
             raise self._refusal("Failed to load XBZRLE page - wrong compression!", failed)
         size = await f.get_be16()
         if size > TARGET_PAGE_SIZE:
             raise self._refusal("Failed to load XBZRLE page - len overflow!", failed)
         try:
-            content = xbzrle_decode(block.read_pages(page), await f.get_buffer(size))
+            content = decode(block.read_pages(page), await f.get_buffer(size))
         except ValueError:
             raise self._refusal("Failed to load XBZRLE page - decode error!", failed) from None
         block.write_pages(page, content)
@@ -205,29 +207,3 @@ class RAMLoadHandlers(SaveVMHandlers):
     def _received(self, block: RAMBlock, page: int, n: int) -> None:
         if block.received is not None:
             block.received.add(page, n)
-
-
-def xbzrle_decode(old: bytes, delta: bytes) -> bytes:
-    """Pairs of (bytes that stay, bytes that change, the new bytes), lengths as uleb128; raises ValueError."""
-    new = bytearray(old)
-    at = position = 0
-    while position < len(delta):
-        stay, position = _uleb128(delta, position)
-        at += stay
-        if position >= len(delta):
-            raise ValueError("a run of unchanged bytes at the end")
-        changed, position = _uleb128(delta, position)
-        if changed == 0 or at + changed > len(new) or position + changed > len(delta):
-            raise ValueError("a run of changed bytes of a wrong length")
-        new[at : at + changed] = delta[position : position + changed]
-        at += changed
-        position += changed
-    return bytes(new)
-
-
-def _uleb128(data: bytes, position: int) -> tuple[int, int]:
-    if not data[position] & 0x80:
-        return data[position], position + 1
-    if position + 1 >= len(data) or data[position + 1] & 0x80:
-        raise ValueError("a length of more than two bytes")
-    return data[position] & 0x7F | data[position + 1] << 7, position + 2

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.migration.state import Migration
+    from fakeqemu.migration.xbzrle import XbzrleStats
     from fakeqemu.system.machine import Machine
 
 PAGE_SIZE = 4096
@@ -30,6 +31,7 @@ class MigrationStats:
         "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
         "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
         "pages_per_second", "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
+        "xbzrle",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -38,6 +40,8 @@ class MigrationStats:
         self.catch_up: Callable[[], None] | None = None
         #: bytes of the main channel so far
         self.stream_bytes: Callable[[], int] = lambda: 0
+        #: what the cache of xbzrle did, None without it; set when it is made
+        self.xbzrle: XbzrleStats | None = None
         self.begin(0, 0)
 
     def begin(self, now_ns: int, downtime_limit_ms: int) -> None:
@@ -144,6 +148,11 @@ def _source_info(mig: Migration, info: dict[str, Any]) -> None:
             if vm.compat.migration_top_remaining:
                 info["remaining"] = stats.pending
         info["ram"] = stats.ram_info(completed=completed)
+        if mig.options.on("xbzrle"):
+            from fakeqemu.migration.xbzrle import XbzrleStats
+
+            cache = stats.xbzrle or XbzrleStats()
+            info["xbzrle-cache"] = cache.info(mig.options.get("xbzrle-cache-size"))
         for add in vm.savevm.info:
             info.update(add())
     if mig.error is not None:
