@@ -49,9 +49,7 @@ class Compression:
 class _Compressed(Compression):
     __slots__ = ()
 
-    def wire_size(self, next_packet_size: int, size: int, channel: int) -> int:
-        if not size and next_packet_size:
-            raise StreamError(f"multifd {channel}: expected empty packet")
+    def wire_size(self, next_packet_size: int, size: int, channel: int) -> int:  # noqa: ARG002
         if next_packet_size > _MAX_COMPRESSED:
             raise StreamError(
                 f"multifd {channel}: next_packet_size {next_packet_size} exceeds allocated {_MAX_COMPRESSED}"
@@ -75,14 +73,14 @@ class ZlibCompression(_Compressed):
 
     def unpack(self, data: bytes, size: int, channel: int) -> bytes:
         try:
-            pages: bytes = self._stream.decompress(data, size + 1)
+            pages: bytes = self._stream.decompress(data, size)  # what is left over is dropped, as by QEMU
         except zlib.error as err:
-            number = -3 if "Error " not in str(err) else int(str(err).split()[1])
+            number = int(str(err).split()[1])  # "Error -3 while decompressing data: ..."
             raise StreamError(f"multifd {channel}: inflate returned {number} instead of Z_OK") from None
+        if self._stream.eof:  # the channel's stream never ends
+            raise StreamError(f"multifd {channel}: inflate returned 1 instead of Z_OK")
         if len(pages) < size:
             raise StreamError(f"multifd {channel}: inflate generated too few output")
-        if len(pages) > size:
-            raise StreamError(f"multifd {channel}: packet size received {len(pages)} size expected {size}")
         return pages
 
 
@@ -139,7 +137,7 @@ class _StandardZstd:
             try:
                 pages: bytes = decompressor.decompress(data, limit)
             except (self._module.ZstdError, EOFError) as err:
-                raise QemuError(str(err)) from None
+                raise QemuError(_reason(err)) from None
             return pages
 
         return unpack
@@ -170,10 +168,15 @@ class _Zstandard:
             try:
                 pages: bytes = decompressor.decompress(data)
             except self._module.ZstdError as err:
-                raise QemuError(str(err)) from None
+                raise QemuError(_reason(err)) from None
             return pages
 
         return unpack
+
+
+def _reason(err: Exception) -> str:
+    """What the library itself says, without the words of its Python package."""
+    return str(err).rpartition(": ")[2]
 
 
 def _zstd() -> _StandardZstd | _Zstandard:

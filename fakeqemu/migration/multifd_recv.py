@@ -45,7 +45,7 @@ class Reader:
         self._rest = b""
 
     async def take(self, size: int, *, ahead: int = 0, may_end: bool = False, words: str = _UNEXPECTED_END) -> bytes:
-        """Exactly `size` bytes; b"" at the end when it `may_end` here. Raises StreamError, with `words` at the end.
+        """Exactly `size` bytes; b"" at the end when it `may_end` here. Raises StreamError: with `words` when not one is there.
 
         Up to `ahead` bytes are read in the same call when they are there already.
         """
@@ -60,7 +60,7 @@ class Reader:
             if not chunk:
                 if may_end and not parts:
                     return b""
-                raise StreamError(words)
+                raise StreamError(_UNEXPECTED_END if parts else words)
             if len(chunk) > missing:
                 self._rest = chunk[missing:]
                 chunk = chunk[:missing]
