@@ -127,6 +127,8 @@ def _take_settings(vm: Machine) -> None:
     vm.guest.configure(vm.fake)
     if "host" in vm.fake:
         _ = vm.hardware  # a wrong file is said at once
+    if "scenario" in vm.fake:
+        _run_scenario(vm, vm.fake["scenario"])
     path = vm.fake.get("transcript")
     if path is not None:
         from fakeqemu.record import transcript
@@ -135,6 +137,15 @@ def _take_settings(vm: Machine) -> None:
             transcript.attach(vm, path)
         except OSError as err:
             raise QemuError(f"-fake transcript: {path}: {err.strerror}") from None
+
+
+def _run_scenario(vm: Machine, path: str) -> None:
+    try:
+        from fakeqemu.scenario.load import load
+        from fakeqemu.scenario.runner import Runner
+    except ModuleNotFoundError as err:
+        raise QemuError(f"-fake scenario: {err.name} is needed and not installed (fakeqemu[files] brings it)") from None
+    Runner(vm, load(path))
 
 
 def _write_stdout(text: str) -> None:

@@ -132,6 +132,15 @@ class Injector:
         self.links.append(fault)
         return fault
 
+    def clear(self) -> None:
+        """Take everything back; who is stalled goes on."""
+        self.rules.clear()
+        for fault in self.links:
+            fault.release()
+        self.links.clear()
+        for name in self.stalled():
+            self.release(name)
+
     def release(self, name: str = "") -> None:
         """Let those go on who are stalled by the rule of this name."""
         stall = self._stalls.pop(name, None)
@@ -158,9 +167,7 @@ class Injector:
             return
         # A dead process' code still unwinds where only the simulation ends it: nothing that it does is seen any more.
         fail = rule.action if isinstance(rule.action, Fail) else Fail()
-        error = catalogue.error_at(
-            catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text
-        )
+        error = catalogue.error_at(catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text)
         self._note(point, fields, rule.action, error)
         if isinstance(rule.action, Kill):
             self._vm.host.kill()

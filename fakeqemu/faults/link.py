@@ -105,9 +105,7 @@ class FaultyChannel(Channel):
     async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
         faults = self._fitting(WRITING)
         total = sum(map(len, buffers))
-        await self._vm.faults.pass_through(
-            WRITE, channel=self.name, position=self._position[WRITING], size=total
-        )
+        await self._vm.faults.pass_through(WRITE, channel=self.name, position=self._position[WRITING], size=total)
         if not faults:
             self._position[WRITING] += total
             await self._inner.write(*buffers)
@@ -124,9 +122,7 @@ class FaultyChannel(Channel):
             data = data[step:]
 
     async def write_fds(self, data: bytes, fds: list[int]) -> None:
-        await self._vm.faults.pass_through(
-            WRITE, channel=self.name, position=self._position[WRITING], size=len(data)
-        )
+        await self._vm.faults.pass_through(WRITE, channel=self.name, position=self._position[WRITING], size=len(data))
         await self._inner.write_fds(data, fds)
         self._position[WRITING] += len(data)
 

@@ -21,6 +21,8 @@ from fakeqemu.faults.link import LinkFault
 from tests.sim._migrations import KINDS, Kind, Run, side_of, steps
 
 SEEDS = 2000
+#: a machine with devices passes more than a hundred points: deaths and cancellations look at some of them
+STRIDE = 7
 SIDES = ("source", "destination")
 
 EIO = os.strerror(errno.EIO)
@@ -51,6 +53,10 @@ def test_a_failure_at_every_point_leaves_one_side_running(kind: Kind, side: str)
         # From then on everything fails, in other words: none of them may take the first one's place.
         injector.add(Rule("*", Fail("ENOSPC"), after=n, times=None))
         run.go()
+        if injector.injected[0].point == "migration_socket_incoming_accepted" and run.source_status == "active":
+            # A further channel that nobody reads, which the source has nothing to send over: it waits, as QEMU does.
+            run.source.execute("migrate_cancel")
+            run.settle()
         where = f"{side}, point {n}: {injector.injected[0]}"
         try:
             run.check()
@@ -65,7 +71,7 @@ def check_first_error(run: Run, side: str) -> None:
     if side in run.refused:
         assert text_of(first) in run.refused[side]
         return
-    if first.point in PASSED_OVER:
+    if any(one.point in PASSED_OVER for one in run.injectors[side].injected[:2]):
         return
     if side == "source":
         check_source_error(run, first)
@@ -92,7 +98,7 @@ def check_source_error(run: Run, first: Injected) -> None:
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_process_that_dies_at_any_point_leaves_the_other_well(kind: Kind, side: str) -> None:
-    for n in range(steps(kind)[side]):
+    for n in range(0, steps(kind)[side], STRIDE if kind.vfio else 1):
         run = Run(kind)
         run.injectors[side].add(Rule("*", Kill(), after=n))
         run.go()
@@ -122,7 +128,7 @@ def test_a_cancel_at_every_point_where_one_waits(kind: Kind, side: str) -> None:
             assert run.source_status in ("cancelled", "completed", "failed")
         except AssertionError as err:
             raise AssertionError(f"{side}, stalled {n}: {injector.injected[0]}\n{err}") from err
-        n += 1
+        n += STRIDE if kind.vfio else 1
     assert n > 3
     assert run.source_status == "completed"
 
@@ -130,10 +136,14 @@ def test_a_cancel_at_every_point_where_one_waits(kind: Kind, side: str) -> None:
 # --- chance -----------------------------------------------------------------------------------------------
 
 
+#: kinds without a whole board
+QUICK = [kind for kind in KINDS if not kind.vfio]
+
+
 def random_run(seed: int) -> Run:
     """A migration of some kind with some faults, all from the seed."""
     chance = Random(seed)
-    run = Run(chance.choice(KINDS), seed)
+    run = Run(chance.choice(KINDS if chance.random() < 0.1 else QUICK), seed)
     for _ in range(chance.randint(1, 3)):
         injector = run.injectors[chance.choice(SIDES)]
         if chance.random() < 0.3:
@@ -155,7 +165,11 @@ def random_rule(chance: Random) -> Rule:
     point = chance.choice(["*", *POINTS])
     action: Any = chance.choice([Fail("EIO"), Fail("ENOSPC"), Delay(chance.randint(1, 1000))])
     return Rule(
-        point, action, after=chance.randint(0, 20), times=chance.choice([1, 2, None]), probability=chance.choice([1, 0.2])
+        point,
+        action,
+        after=chance.randint(0, 20),
+        times=chance.choice([1, 2, None]),
+        probability=chance.choice([1, 0.2]),
     )
 
 
@@ -163,7 +177,9 @@ def random_link_fault(chance: Random) -> LinkFault:
     fault = LinkFault(direction=chance.choice(["read", "write", "both"]))
     at = chance.choice([0, 5, 300, 9000, 100_000, 270_000])
     how = chance.choice(["latency_ms", "bandwidth", "slice", "stall_at", "reset_at", "close_at", "corrupt_at"])
-    value = {"latency_ms": 5, "bandwidth": 1 << 20, "slice": chance.randint(100, 5000)}.get(how, at + chance.randint(0, 99))
+    value = {"latency_ms": 5, "bandwidth": 1 << 20, "slice": chance.randint(100, 5000)}.get(
+        how, at + chance.randint(0, 99)
+    )
     setattr(fault, how, value)
     return fault
 
