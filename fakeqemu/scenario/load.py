@@ -100,4 +100,4 @@ def _complaints(error: ValidationError, lines: positions.Lines) -> list[str]:
         complaint = f"line {line}: {place or 'the file'}: {text[:1].lower()}{text[1:]}"
         if (line, complaint) not in found:
             found.append((line, complaint))
-    return [complaint for _, complaint in sorted(found)]
+    return [complaint for _, complaint in sorted(found, key=lambda one: one[0])]

@@ -97,7 +97,8 @@ def toml_lines(text: str) -> Lines:
             at = end + 1
         elif line.startswith("["):
             table = _toml_table(line, counts)
-            lines[table] = _line(text, at)
+            for depth in range(1, len(table) + 1):
+                lines.setdefault(table[:depth], _line(text, at))
             at = end + 1
         else:
             found = _DOTTED.match(text, at)
