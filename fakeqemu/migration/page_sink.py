@@ -18,6 +18,7 @@ from fakeqemu.migration.stream.ram_page import (
     TARGET_PAGE_SIZE,
     ZERO_RECORD_SIZE,
     block_name,
+    page_words,
     zero_records,
 )
 from fakeqemu.system.ramblock import ZERO
@@ -91,9 +92,15 @@ class PageSink:
 
     def _put_normal(self, f: QEMUFile, block: RAMBlock, first: int, n: int) -> None:
         data = memoryview(block.read_pages(first, n))
-        for page in range(n):
-            self._record(f, block, first + page, RAM_SAVE_FLAG_PAGE)
-            f.put_buffer(data[page * TARGET_PAGE_SIZE : (page + 1) * TARGET_PAGE_SIZE])
+        self._record(f, block, first, RAM_SAVE_FLAG_PAGE)
+        f.put_buffer(data[:TARGET_PAGE_SIZE])
+        if n > 1:
+            words = page_words(first + 1, n - 1)
+            records: list[bytes | bytearray | memoryview] = []
+            for page in range(1, n):
+                records.append(words[page * 8 - 8 : page * 8])
+                records.append(data[page * TARGET_PAGE_SIZE : (page + 1) * TARGET_PAGE_SIZE])
+            f.put_buffers(records)
 
 
 def choose_sink(outgoing: Outgoing) -> PageSink:

@@ -151,10 +151,13 @@ class RAMHandlers(SaveVMHandlers):
     async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
         """Send pages of this pass: until a time or as long as the rate allows; all of them when `until_ns` is None."""
         clock = self._vm.host.clock
+        ahead = ZERO_BATCH_PAGES
         while self._any_left():
             if until_ns is not None and (self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns):
                 return
-            block, first, n, kind = self._take_run(ZERO_BATCH_PAGES)
+            block, first, n, kind = self._take_run(ahead)
+            # Looking at real pages means reading them: no more of them than are sent now.
+            ahead = ZERO_BATCH_PAGES if kind == ZERO else BATCH_PAGES
             if kind != ZERO and n > BATCH_PAGES:
                 self._give_back(block, first + BATCH_PAGES, n - BATCH_PAGES)
                 n = BATCH_PAGES

@@ -14,6 +14,7 @@ from fakeqemu.migration.multifd import flushes_each_section
 from fakeqemu.migration.register import SaveVMHandlers
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import (
+    PAGE_RECORD_SIZE,
     RAM_SAVE_FLAG_CONTINUE,
     RAM_SAVE_FLAG_EOS,
     RAM_SAVE_FLAG_MEM_SIZE,
@@ -26,6 +27,7 @@ from fakeqemu.migration.stream.ram_page import (
     TARGET_PAGE_SIZE,
     WORD,
     ZERO_RECORD_SIZE,
+    count_page_records,
     count_zero_records,
 )
 from fakeqemu.system.ramblock import PageRuns
@@ -40,6 +42,8 @@ _FLAGS_MASK = TARGET_PAGE_SIZE - 1
 _PAGE_FLAGS = RAM_SAVE_FLAG_ZERO | RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_XBZRLE
 #: zero pages recognised in one go
 _ZERO_RUN = 1 << 15
+#: pages put into memory in one go; a system call takes no more than 1024 buffers
+_PAGE_RUN = 256
 
 
 class RAMLoadHandlers(SaveVMHandlers):
@@ -163,12 +167,22 @@ class RAMLoadHandlers(SaveVMHandlers):
         if kind == RAM_SAVE_FLAG_ZERO:
             await self._load_zero(f, block, page)
         elif kind == RAM_SAVE_FLAG_PAGE:
-            block.write_pages(page, await f.get_buffer(TARGET_PAGE_SIZE))
-            self._received(block, page, 1)
+            await self._load_normal(f, block, page)
         elif kind == RAM_SAVE_FLAG_XBZRLE:
             await self._load_xbzrle(f, block, page)
         else:
             raise self._refusal(f"Unknown combination of migration flags: 0x{flags & ~RAM_SAVE_FLAG_CONTINUE:x}")
+
+    async def _load_normal(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
+        """A page, and those behind it as far as they have arrived, in one go."""
+        await f.fill(TARGET_PAGE_SIZE)
+        buffer, position = f.buffered()
+        n = 1 + count_page_records(buffer, position + TARGET_PAGE_SIZE, page + 1, min(_PAGE_RUN, block.pages - page) - 1)
+        view = memoryview(buffer)
+        ends = range(position + TARGET_PAGE_SIZE, position + n * PAGE_RECORD_SIZE, PAGE_RECORD_SIZE)
+        block.write_scattered(page, [view[end - TARGET_PAGE_SIZE : end] for end in ends])
+        f.skip((n - 1) * PAGE_RECORD_SIZE + TARGET_PAGE_SIZE)
+        self._received(block, page, n)
 
     async def _load_zero(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
         fill = await f.get_byte()

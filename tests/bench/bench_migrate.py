@@ -38,11 +38,12 @@ def migrate_ms(command: list[str], machine: tuple[str, ...]) -> float:
         time.sleep(_IDLE_S)
         start_ns = time.perf_counter_ns()
         source.connection.sendall(b'{"execute": "migrate", "arguments": {"uri": "unix:%s/mig"}}\n' % folder.encode())
-        _wait_completed(source, destination)
+        wait_completed(source, destination)
         return (time.perf_counter_ns() - start_ns) / 1e6
 
 
-def _wait_completed(*emulators: Running) -> None:
+def wait_completed(*emulators: Running) -> None:
+    """Hear both ends say so; raises RuntimeError when one says anything else."""
     heard = {emulator.connection: b"" for emulator in emulators}
     while heard:
         ready = select.select(list(heard), (), (), _PATIENCE_S)[0]

@@ -113,6 +113,12 @@ class QEMUFile:
         self._iov.append(data)
         self._iov_size += len(data)
 
+    def put_buffers(self, buffers: list[bytes | bytearray | memoryview]) -> None:
+        """Append many buffers. None is copied: all must stay as they are until the next flush."""
+        self._close_small()
+        self._iov += buffers
+        self._iov_size += sum(map(len, buffers))
+
     def put_counted_string(self, text: str) -> None:
         data = text.encode()
         assert len(data) < 256, "a counted string has at most 255 bytes"
