@@ -19,6 +19,7 @@ from fakeqemu.migration.stream import section as s
 from fakeqemu.migration.stream import vmstate
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.vmstate import LoadError
+from fakeqemu.migration.switchover_ack import SwitchoverApproval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class LoadFault(StreamError):
 class LoadVM:
     """One incoming stream."""
 
-    __slots__ = ("_by_id", "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm", "complete")
+    __slots__ = (
+        "_by_id", "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm", "approval", "complete",
+    )  # fmt: skip
 
     def __init__(self, vm: Machine, f: QEMUFile, send: Callable[[int, bytes], Awaitable[None]]) -> None:
         """`send(kind, data)` sends a message back once the return path is open."""
@@ -51,6 +54,7 @@ class LoadVM:
         self._return_path_open = False
         self._by_id: dict[int, SaveStateEntry] = {}
         self._set_up: list[SaveStateEntry] = []
+        self.approval = SwitchoverApproval(self)
         #: whether the description at the end was there: what the source hears depends on it
         self.complete = True
 
@@ -85,6 +89,7 @@ class LoadVM:
             entry.load_section_id = -1
         await self._header()
         await self._setup()
+        self.approval.count()
         await self._sections()
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-loadvm-completed")
         await self._vmdescription()

@@ -50,6 +50,7 @@ EMULATED_CAPABILITIES = (
     "late-block-activate",
     "mapped-ram",
     "multifd",
+    "switchover-ack",
     "validate-uuid",
     "xbzrle",
     "postcopy-blocktime",

@@ -26,6 +26,7 @@ from fakeqemu.migration.savevm import RAM, SaveVM, globals_of, prepare
 from fakeqemu.migration.stats import INT64_MAX
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.migration.switchover_ack import SwitchoverAck
 from fakeqemu.system import runstate as rs
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class Outgoing:
 
     __slots__ = (
         "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_was_running",
-        "f", "mig", "multifd", "rate", "vm",
+        "f", "mig", "multifd", "rate", "switchover_ack", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -116,6 +117,7 @@ class Outgoing:
         self._stopped = False
         self._was_running = False
         self._old_state = ""
+        self.switchover_ack = SwitchoverAck(vm)
         #: ends a wait of the loop early
         self._kick: Future | None = None
         model = vm.fake.get("ram") == "model"
@@ -254,17 +256,19 @@ class Outgoing:
         self._check_cancelled()
         compat, stats = self.vm.compat, self.mig.stats
         pending = savevm.pending_estimate()
+        self.switchover_ack.asked(pending)
         stats.pending = pending.total
         threshold = self.rate.threshold_bytes()
         low = pending.total <= threshold if compat.migration_pending_equal else pending.total < threshold
         if low:
             pending = await savevm.pending_exact()
+            self.switchover_ack.asked(pending)
             stats.pending = pending.total
             if compat.migration_expected_downtime_exact:
                 bandwidth = self.rate.switchover_bandwidth()
                 stats.expected_downtime_ms = pending.total // bandwidth if bandwidth else INT64_MAX
         self.vm.trace("migrate_pending", size=pending.total, threshold=threshold)
-        return pending.total == 0 or pending.total < threshold
+        return (pending.total == 0 or pending.total < threshold) and self.switchover_ack.allows_switchover()
 
     async def _iterate(self, savevm: SaveVM) -> None:
         assert self.f is not None

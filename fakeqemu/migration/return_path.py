@@ -102,7 +102,7 @@ class ReturnPath:
             if kind == rp.MIG_RP_MSG_PONG:
                 vm.trace("source_return_path_thread_pong", val=rp.be32(data))
             elif kind == rp.MIG_RP_MSG_SWITCHOVER_ACK:
-                raise QemuError("Switchover ack pending num underflowed")
+                self._outgoing.switchover_ack.received()
             else:
                 # Pages, bitmaps and resume belong to postcopy, which this migration is not.
                 raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")

@@ -18,7 +18,7 @@ CAPABILITIES = {"capabilities": [{"capability": name, "state": True} for name in
 
 
 async def test_a_real_one_takes_our_deltas(start_vm: Start, directory: Path) -> None:
-    guest = ("-fake", "guest.dirty-rate=3M", "-fake", "guest.working-set=1M")
+    guest = ("-fake", "guest.dirty-rate=100M", "-fake", "guest.working-set=1M")
     source = await start_vm(OURS, "src", *guest)
     (directory / "src.ram").write_bytes(pattern())
     destination = await start_vm(REAL, "dst", "-incoming", "defer")
