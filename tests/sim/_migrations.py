@@ -47,6 +47,8 @@ KINDS = [
     Kind("paused", guest_runs=False, capabilities=("return-path",)),
     Kind("file", uri="file:/tmp/saved"),
     Kind("mapped-ram", uri="file:/tmp/saved", capabilities=("mapped-ram",)),
+    Kind("xbzrle", capabilities=("return-path", "xbzrle"), parameters={"max-bandwidth": 4 << 20}),
+    Kind("multifd-zlib", capabilities=("multifd",), parameters={"multifd-channels": 1, "multifd-compression": "zlib"}),
     Kind("multifd", capabilities=("return-path", "multifd"), parameters={"multifd-channels": 3}),
     Kind("vfio", vfio=2, capabilities=("return-path",)),
     Kind("vfio-next", "next", vfio=1),
