@@ -14,7 +14,7 @@ from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import mapped_ram as format
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
-from fakeqemu.system.ramblock import ZERO, PageRuns
+from fakeqemu.system.ramblock import PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class MappedRAMSink(PageSink):
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         header, present, _ = self._blocks[block.idstr]
-        if kind == ZERO:
+        if self.is_zero(kind):
             self._stats.duplicate += n
             present.discard(first, n)
             return

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class PageSink:
     """Pages as records of the main channel; base of all other sinks."""
 
-    __slots__ = ("_last_block", "_stats", "_vm")
+    __slots__ = ("_detects_zero", "_last_block", "_stats", "_vm")
 
     #: bytes that a zero page and another one take, but for the block's name
     zero_size = ZERO_RECORD_SIZE
@@ -43,6 +43,11 @@ class PageSink:
         self._vm = outgoing.vm
         self._stats = outgoing.mig.stats
         self._last_block: RAMBlock | None = None
+        self._detects_zero = outgoing.mig.options.get("zero-page-detection", "legacy") != "none"
+
+    def is_zero(self, kind: str) -> bool:
+        """Whether pages of this kind go as zero pages: with zero-page-detection=none nobody looks."""
+        return kind == ZERO and self._detects_zero
 
     async def put_block_header(self, f: QEMUFile, block: RAMBlock) -> None:
         """In START: what stands behind a block's name and length."""
@@ -52,7 +57,7 @@ class PageSink:
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         """Put pages that hold the same kind of thing (ZERO, MADE, REAL), and count them."""
-        if kind == ZERO:
+        if self.is_zero(kind):
             self._stats.duplicate += n
             self._put_zero(f, block, first, n)
         else:

@@ -248,7 +248,7 @@ class ModelRAMHandlers(RAMHandlers):
         return size
 
     def _size(self, kind: str) -> int:
-        return self._sink.zero_size if kind == ZERO else self._sink.page_size
+        return self._sink.zero_size if self._sink.is_zero(kind) else self._sink.page_size
 
     def catch_up(self) -> None:
         """Account for the pages that have gone over the link by now."""
@@ -271,7 +271,7 @@ class ModelRAMHandlers(RAMHandlers):
                 continue
             self._stats.model_bytes += fits * size
             self._count_bytes(fits * size)
-            if kind == ZERO:
+            if self._sink.is_zero(kind):
                 self._stats.duplicate += fits
             else:
                 self._stats.normal += fits

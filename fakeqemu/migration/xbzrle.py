@@ -15,7 +15,7 @@ from __future__ import annotations
 from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import xbzrle
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_PAGE, RAM_SAVE_FLAG_XBZRLE, TARGET_PAGE_SIZE
-from fakeqemu.system.ramblock import ZERO, ZERO_PAGE
+from fakeqemu.system.ramblock import ZERO_PAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,11 +110,12 @@ def _number(value: float) -> float | int:
 class XbzrleSink(PageSink):
     """Pages of the main channel as differences, where that is shorter."""
 
-    __slots__ = ("_addresses", "_cache", "_cache_size", "_last_stage", "_options", "_started", "_xbzrle")
+    __slots__ = ("_addresses", "_cache", "_cache_size", "_last_stage", "_mig", "_options", "_started", "_xbzrle")
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
         self._xbzrle = self._stats.xbzrle = XbzrleStats()
+        self._mig = outgoing.mig
         self._options = outgoing.mig.options
         self._cache_size: int = self._options.get("xbzrle-cache-size")
         self._cache = PageCache(self._cache_size)
@@ -136,11 +137,12 @@ class XbzrleSink(PageSink):
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         self._follow_cache_size()
-        if not self._started or block.idstr not in self._addresses:
+        # A guest that runs on the far side changes what a delta would be put on.
+        if not self._started or self._mig.state.startswith("postcopy") or block.idstr not in self._addresses:
             await super().put_pages(f, block, first, n, kind)
             return
         base, age = self._addresses[block.idstr], self._stats.dirty_sync_count
-        if kind == ZERO:
+        if self.is_zero(kind):
             for page in range(first, first + n):
                 self._cache.insert(base + page * TARGET_PAGE_SIZE, ZERO_PAGE, age)
             await super().put_pages(f, block, first, n, kind)

@@ -316,3 +316,19 @@ async def test_shared_memory_stays_where_it_is(sides: Sides) -> None:
     info = await sides.source.execute("query-migrate")
     assert (info["ram"]["total"], info["ram"]["normal"], info["ram"]["duplicate"]) == (0, 0, 0)
     assert not any((sides.directory / "dst.ram").read_bytes())
+
+
+@pytest.mark.parametrize("kind", [OURS, REAL])
+@pytest.mark.parametrize("mapped", [False, True], ids=["stream", "mapped-ram"])
+async def test_without_detection_zero_pages_go_as_all_others(
+    start_vm: Start, directory: Path, kind: str, mapped: bool
+) -> None:
+    (directory / "src.ram").write_bytes(pattern())
+    source = await start_vm(kind, "src")
+    listed = [{"capability": "events", "state": True}, {"capability": "mapped-ram", "state": mapped}]
+    await source.execute("migrate-set-capabilities", {"capabilities": listed})
+    await source.execute("migrate-set-parameters", {"zero-page-detection": "none"})
+    await source.execute("migrate", {"uri": f"file:{directory}/saved"})
+    await source.wait_status("completed")
+    ram = (await source.execute("query-migrate"))["ram"]
+    assert (ram["normal"], ram["duplicate"]) == (RAM_BYTES // PAGE, 0)
