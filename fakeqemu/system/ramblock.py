@@ -280,7 +280,7 @@ def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
     start = 0
     kind = ""
     for page in range(n):
-        this = ZERO if data[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] == ZERO_PAGE else REAL
+        this = ZERO if data.startswith(ZERO_PAGE, page * PAGE_SIZE) else REAL
         if this != kind:
             if page:
                 yield first + start, page - start, kind

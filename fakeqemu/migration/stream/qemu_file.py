@@ -31,6 +31,8 @@ _BE64 = Struct(">Q")
 
 #: what one read asks for
 READ_SIZE = 1 << 18
+#: a rest of what was read that is smaller than this is made whole by a read of its own
+_SMALL_REST = 1 << 13
 #: buffers of this size travel as they are, smaller ones are copied together
 _NO_COPY_SIZE = 2048
 #: how many buffers one system call takes
@@ -181,8 +183,10 @@ class QEMUFile:
     async def fill(self, size: int) -> None:
         """Wait until `size` bytes are there; raises EndOfStream when they never will be, and forgets what was."""
         while len(self._in) - self._pos < size:
+            # Behind the beginning of a record only its rest is asked for: no more than that is copied together.
+            left = len(self._in) - self._pos
             try:
-                await self._read_more(size)
+                await self._read_more(size - left if 0 < left < _SMALL_REST else max(READ_SIZE, size - left))
             except EndOfStream:
                 self._pos = len(self._in)
                 raise
@@ -193,7 +197,7 @@ class QEMUFile:
         chunk = b""
         if self.channel is not None:
             try:
-                chunk = await self.channel.read(max(READ_SIZE, size - self.available))
+                chunk = await self.channel.read(size)
             except OSError as err:
                 self.end = EndOfStream(f"Unable to read from {self.kind}: {strerror(err.errno)}")
                 raise self.end from None
@@ -227,7 +231,7 @@ class QEMUFile:
         """Up to `size` bytes, left where they are; fewer only at the end."""
         while self.available < size:
             try:
-                await self._read_more(size)
+                await self._read_more(max(READ_SIZE, size - self.available))
             except EndOfStream:
                 break
         return self._in[self._pos : self._pos + size]
