@@ -81,7 +81,7 @@ PACKET_CASES = (
     PacketCase("zero page beyond the block", ram(0, 1, first=256), since_10_0=True),
     PacketCase("zlib", ram(flags=mp.MULTIFD_FLAG_ZLIB)),
     PacketCase("zstd", ram(flags=mp.MULTIFD_FLAG_ZSTD)),
-    PacketCase("qatzip", ram(flags=mp.MULTIFD_FLAG_QATZIP)),
+    PacketCase("qatzip", ram(flags=mp.MULTIFD_FLAG_QATZIP), since_10_0=True),
     PacketCase("cut in the first words", ram()[:7], cut=True),
     PacketCase("cut after the first words", ram()[:12], cut=True),
     PacketCase("cut in the header", ram()[:700], cut=True),
