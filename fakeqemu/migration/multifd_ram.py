@@ -30,7 +30,11 @@ LEGACY = "legacy"
 class MultiFDSink(PageSink):
     """Pages into packets, packets to channels; barriers where the stream has them."""
 
-    __slots__ = ("_block", "_each_section", "_flush_words", "_outgoing", "_payload", "_zero_pages")
+    __slots__ = ("_block", "_each_section", "_flush_words", "_outgoing", "_payload", "_unsent_pages", "_zero_pages")
+
+    #: a page's share of its packet's header, and its bytes
+    zero_size = -(-mp.RAM_PACKET_SIZE // mp.PACKET_PAGES)
+    page_size = zero_size + TARGET_PAGE_SIZE
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
@@ -41,6 +45,8 @@ class MultiFDSink(PageSink):
         self._payload: multifd.Payload | None = None
         self._block: RAMBlock | None = None
         self._flush_words = 0
+        #: pages that only count (`ram=model`), of a packet that is not full yet
+        self._unsent_pages = 0
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         if kind == ZERO and self._zero_pages == LEGACY:
@@ -79,10 +85,21 @@ class MultiFDSink(PageSink):
         """QEMU: multifd_ram_flush_and_sync"""
         assert self._outgoing.multifd is not None
         await self._hand_over()
+        if self._unsent_pages:
+            self._stats.multifd_bytes += mp.RAM_PACKET_SIZE
+            self._unsent_pages = 0
         await self._outgoing.multifd.sync()
         if not self._each_section:
             f.put_be64(RAM_SAVE_FLAG_MULTIFD_FLUSH)
             self._flush_words += 1
+
+    def count_unsent(self, n: int, kind: str) -> int:
+        if kind == ZERO and self._zero_pages == LEGACY:
+            return super().count_unsent(n, kind)
+        packets, self._unsent_pages = divmod(self._unsent_pages + n, mp.PACKET_PAGES)
+        data = 0 if self.is_zero(kind) else n * TARGET_PAGE_SIZE
+        self._stats.multifd_bytes += packets * mp.RAM_PACKET_SIZE + data
+        return 0
 
     def counted(self, f: QEMUFile) -> int:
         return f.bytes_transferred - 8 * self._flush_words

@@ -73,6 +73,12 @@ class PageSink:
     async def complete(self, f: QEMUFile) -> None:
         """In END, before its EOS."""
 
+    def count_unsent(self, n: int, kind: str) -> int:
+        """Count the bytes of pages that only count (`ram=model`); returns those of page records."""
+        size = n * (self.zero_size if self.is_zero(kind) else self.page_size)
+        self._stats.model_bytes += size
+        return size
+
     def counted(self, f: QEMUFile) -> int:
         """Bytes put so far, as precopy-bytes and its kin count them."""
         return f.bytes_transferred

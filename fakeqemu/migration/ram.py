@@ -269,8 +269,7 @@ class ModelRAMHandlers(RAMHandlers):
             if kind == REAL:
                 self._real.append((block, first, fits))
                 continue
-            self._stats.model_bytes += fits * size
-            self._count_bytes(fits * size)
+            self._count_bytes(self._sink.count_unsent(fits, kind))
             if self._sink.is_zero(kind):
                 self._stats.duplicate += fits
             else:

@@ -112,6 +112,24 @@ def test_pages_of_which_only_zeroes_ever_came_are_left_alone() -> None:
     assert there.read_pages(7) == b"x" * 4096
 
 
+@pytest.mark.parametrize("profile", RELEASES)
+@pytest.mark.parametrize("mode", ["none", "legacy", "multifd"])
+def test_pages_that_only_count_make_the_same_numbers(profile: str, mode: str) -> None:
+    infos = []
+    for memory in ("wire", "model"):
+        pair = multifd_pair(profile, fake={"ram": memory})
+        if profile != "7.2":
+            parameters(pair, zero_page_detection=mode)
+        pair.ram.guest_dirties(100, 777)
+        infos.append(pair.migrate()["ram"])
+    wire, model = infos
+    assert (wire["normal"], wire["duplicate"]) == (model["normal"], model["duplicate"])
+    for info in infos:
+        info["records"] = info["precopy-bytes"] + info["downtime-bytes"]
+    for counter in ("transferred", "multifd-bytes", "records"):
+        assert abs(wire[counter] - model[counter]) <= 4096 * wire["dirty-sync-count"], counter
+
+
 # --- turns ------------------------------------------------------------------------------------------------
 
 
