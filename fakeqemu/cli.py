@@ -79,8 +79,20 @@ def run(vm: Machine, process: Process) -> NoReturn:
     process.on_signal = killed
     process.on_bug = vm.report_bug
     process.watch_signals()
+    vm.host.when_idle(lambda: _warm_up(vm))
     process.run(lambda: bool(ended))
     process.leave(vm.exit_status)
+
+
+def _warm_up(vm: Machine) -> bool:
+    """In idle time load what a migration needs; not before a monitor's client has begun to speak."""
+    if "fakeqemu.monitor.qmp_cmds" not in sys.modules:
+        return False
+    from fakeqemu.warm_up import WarmUp
+
+    work = WarmUp(vm)
+    vm.host.when_idle(work.step)
+    return True
 
 
 def start(vm: Machine, argv: list[str], reporter: Reporter, process: Process | None) -> CommandLine:
@@ -116,6 +128,8 @@ def _take_settings(vm: Machine) -> None:
         vm.guest.configure(vm.fake)
     if "host" in vm.fake:
         _ = vm.hardware  # a wrong file is said at once
+    if "scenario" in vm.fake:
+        _run_scenario(vm, vm.fake["scenario"])
     path = vm.fake.get("transcript")
     if path is not None:
         from fakeqemu.record import transcript
@@ -124,6 +138,15 @@ def _take_settings(vm: Machine) -> None:
             transcript.attach(vm, path)
         except OSError as err:
             raise QemuError(f"-fake transcript: {path}: {err.strerror}") from None
+
+
+def _run_scenario(vm: Machine, path: str) -> None:
+    try:
+        from fakeqemu.scenario.load import load
+        from fakeqemu.scenario.runner import Runner
+    except ModuleNotFoundError as err:
+        raise QemuError(f"-fake scenario: {err.name} is needed and not installed (fakeqemu[files] brings it)") from None
+    Runner(vm, load(path))
 
 
 def _write_stdout(text: str) -> None:

@@ -69,6 +69,23 @@ class Channel:
     def resume_reading(self) -> None:
         raise NotImplementedError
 
+    # files
+    async def read_at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`, b"" at the end; the position stays."""
+        raise NotImplementedError
+
+    async def write_at(self, offset: int, *buffers: bytes | bytearray | memoryview) -> None:
+        """Write all bytes from `offset` on; the position stays."""
+        raise NotImplementedError
+
+    def seek(self, offset: int) -> None:
+        """Go on reading and writing at `offset`."""
+        raise NotImplementedError
+
+    def tell(self) -> int:
+        """The position."""
+        raise NotImplementedError
+
     # both
     def shutdown(self, how: str = "both") -> None:
         """End the conversation ("read", "write", "both") but keep the descriptor; those who wait in read or write go on."""

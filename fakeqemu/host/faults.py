@@ -10,8 +10,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from typing import Any, Protocol
+
+    from fakeqemu.host.channel import Channel
 
     class Injector(Protocol):
         """Decides what happens at a point; raises what is to be raised there."""
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 class FaultPoints:
     """The fault points of one machine; empty by default."""
 
-    __slots__ = ("injector",)
+    __slots__ = ("injector", "wrap")
 
     def __init__(self) -> None:
         self.injector: Injector | None = None
+        #: puts faults of the link between a channel and those who use it
+        self.wrap: Callable[[Channel], Channel] | None = None
 
     def check(self, point: str, /, **fields: Any) -> None:
         """Raise what the injector wants raised at `point`; does nothing without one."""
@@ -41,3 +45,7 @@ class FaultPoints:
             if delay is not None:
                 await delay
             self.injector.check(point, fields)
+
+    def channel(self, channel: Channel) -> Channel:
+        """The channel to use instead of one that was just opened: the same, unless links can have faults."""
+        return channel if self.wrap is None else self.wrap(channel)

@@ -53,6 +53,12 @@ class Host:
         """Call `callback()` in the next turn, in the order of the requests."""
         raise NotImplementedError
 
+    def when_idle(self, work: Callable[[], bool] | None) -> None:
+        """Do `work()` piece by piece while there is nothing else to do: it returns False when there is none for now.
+
+        None ends it. It is for what makes later work faster: a Host may as well never do it.
+        """
+
     def start(self, coro: Coroutine[Any, Any, Any], name: str) -> Task:
         """Run `coro` at once up to its first wait and then on; `name` is QEMU's thread name where there is one."""
         task = Task(self, coro, name)
@@ -126,6 +132,10 @@ class Host:
     def stdio_terminal(self) -> Terminal | None:
         """The terminal that stdin is, None when it is none."""
         return None
+
+    def kill(self) -> None:
+        """The process is gone at once, as by SIGKILL: nothing is said, nothing is tidied up."""
+        raise NotImplementedError
 
     def thread(self, name: str) -> HostThread:
         """A visible, idle thread (real in an emulator process)."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: the smallest that the C library takes; an idle thread needs next to nothing
 _THREAD_STACK_BYTES = 65536
+_SIGKILL = 9
 
 
 class ProcessHost(Host):
@@ -61,6 +62,10 @@ class ProcessHost(Host):
     # turns
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.poller.call_soon(callback)
+
+    def when_idle(self, work: Callable[[], bool] | None) -> None:
+        if isinstance(self.poller, EpollPoller):
+            self.poller.idle_work = work
 
     def call_from_thread(self, callback: Callable[[], None]) -> None:
         """As call_soon, from another thread. `watch_threads` must have been called before."""
@@ -172,6 +177,9 @@ class ProcessHost(Host):
                 self.on_interrupt()
             if fd in ready:
                 return
+
+    def kill(self) -> None:
+        os.kill(os.getpid(), _SIGKILL)
 
     def thread(self, name: str) -> HostThread:
         if not self.real_threads:

@@ -27,6 +27,10 @@ _IN = _select.EPOLLIN
 _OUT = _select.EPOLLOUT
 #: below this many seconds a wait is made exact: epoll counts in whole milliseconds
 _EXACT_BELOW_S = 0.1
+#: a loop is idle when for so long nothing has happened
+_QUIET_S = 0.1
+# What an idle loop does: waits for the quiet, works piece by piece, or has no work until something happens.
+_BUSY, _AT_WORK, _NO_WORK = range(3)
 
 
 class Poller:
@@ -69,7 +73,9 @@ class Poller:
 class EpollPoller(Poller):
     """A loop over bare epoll. `run(until)` turns it."""
 
-    __slots__ = ("_clocks", "_end_of_turn", "_epoll", "_fd", "_ready", "_registered", "on_error")
+    __slots__ = (
+        "_clocks", "_end_of_turn", "_epoll", "_fd", "_ready", "_registered", "_rest", "idle_work", "on_error"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         #: hears of what a call-back raised; the loop then goes on
@@ -81,6 +87,10 @@ class EpollPoller(Poller):
         # descriptor -> [reader, writer]
         self._registered: dict[int, list[Callback | None]] = {}
         self._clocks: list[Clock] = []
+        #: called when nothing else has happened for a while, again and again as long as it returns True, and not before
+        #: something has happened when it returned False. Whatever happens waits for one call at most.
+        self.idle_work: Callable[[], bool] | None = None
+        self._rest = _BUSY
 
     def call_soon(self, callback: Callback) -> None:
         self._ready.append(callback)
@@ -136,12 +146,19 @@ class EpollPoller(Poller):
                 due_ns = clock.next_due_in_real_ns()
                 if due_ns is not None and (timeout < 0 or due_ns < timeout * 1e9):
                     timeout = due_ns / 1e9
+        resting = self.idle_work is not None and self._rest != _NO_WORK and (timeout < 0 or timeout > _QUIET_S)
+        if resting:
+            timeout = 0.0 if self._rest == _AT_WORK else _QUIET_S
         if 0 < timeout < _EXACT_BELOW_S and self._fd < 1024:  # select() takes no higher descriptor
             if not _select.select((self._fd,), (), (), timeout)[0]:
                 timeout = -2.0
             else:
                 timeout = 0.0
         events = self._epoll.poll(timeout) if timeout != -2.0 else ()
+        if events or (timeout == 0.0 and not resting):
+            self._rest = _BUSY
+        elif resting:
+            self._work()
         for clock in self._clocks:
             clock.run_due()
         ready = self._ready
@@ -158,6 +175,18 @@ class EpollPoller(Poller):
             if event & ~_IN and pair[1] is not None:
                 self._call(pair[1])
         self.end_turn()
+
+    def _work(self) -> None:
+        assert self.idle_work is not None
+        self._rest = _NO_WORK
+        try:
+            if self.idle_work():
+                self._rest = _AT_WORK
+        except Exception as error:
+            self.idle_work = None
+            if self.on_error is None:
+                raise
+            self.on_error(error)
 
     def end_turn(self) -> None:
         """Call what was to be called at the end of the turn; a process that is about to exit does so once more."""

@@ -31,6 +31,8 @@ MAX_FDS = 253
 _ANCILLARY_SIZE = _socket.CMSG_SPACE(MAX_FDS * 4)
 _UNIX_PATH_SIZE = 108
 _EINPROGRESS = 115
+#: how long to wait before another try to connect to a UNIX socket that has no room for it
+_BACKLOG_RETRY_NS = 10_000_000
 _EADDRINUSE = 98
 _EINVAL = 22
 
@@ -266,12 +268,14 @@ async def connect(host: ProcessHost, address: SocketAddress, name: str) -> Chann
     kind = address["type"]
     if kind == "unix":
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        target: Any = unix_name(address)
         try:
-            sock.connect(target)
+            await _connect_unix(host, sock, unix_name(address))
         except OSError as error:
             sock.close()
             raise _failed_to_connect(address, error) from None
+        except BaseException:
+            sock.close()
+            raise
         return SocketChannel(host, sock, name)
     if kind == "inet":
         found = (
@@ -302,6 +306,14 @@ async def connect(host: ProcessHost, address: SocketAddress, name: str) -> Chann
 
 def connect_now(host: ProcessHost, address: SocketAddress, name: str) -> Channel:
     """Connect and hold everything up meanwhile, as start-up and chardev-add do."""
+    if address["type"] == "unix":
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            sock.connect(unix_name(address))
+        except OSError as error:
+            sock.close()
+            raise _failed_to_connect(address, error) from None
+        return SocketChannel(host, sock, name)
     if address["type"] != "inet":
         from fakeqemu.host.sync import run_sync
 
@@ -319,6 +331,18 @@ def connect_now(host: ProcessHost, address: SocketAddress, name: str) -> Channel
             return SocketChannel(host, sock, name)
     assert failure is not None
     raise _failed_to_connect(address, failure)
+
+
+async def _connect_unix(host: ProcessHost, sock: _socket.socket, target: Any) -> None:
+    """Connect; while the listener's backlog is full, try again and again: nothing tells when there is room."""
+    sock.setblocking(False)
+    while True:
+        try:
+            sock.connect(target)
+        except BlockingIOError:
+            await host.clock.sleep(_BACKLOG_RETRY_NS)
+        else:
+            return
 
 
 async def _connect_inet(host: ProcessHost, sock: _socket.socket, target: Any) -> None:

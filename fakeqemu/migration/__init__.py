@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Live migration: the life of one, in one page.
 
-**Source.** `qmp_migrate` (qmp_cmds) hands over to `outgoing.begin`: the address is parsed (channel), capabilities and
+**Source.** `qmp_migrate` (qmp_cmds) hands over to `begin`: the address is parsed (channel), capabilities and
 parameters have been checked when they were set (options), blockers and devices are asked (register, savevm.prepare).
 The status is now `setup` (state); the reply goes out, and the task `mig/src/main` runs `Outgoing._run`:
 
@@ -21,6 +21,9 @@ The status is now `setup` (state); the reply goes out, and the task `mig/src/mai
     SHUT                       with a return path: the destination's word that its guest runs (return_path)
     completed                  run state postmigrate; entries clean up
 
+**Pages** go where a sink puts them (page_sink): records of the stream, places in a file (mapped_ram), packets on channels of
+their own (multifd, multifd_ram; the destination's half is multifd_recv).
+
 **Destination.** `-incoming`, or `qmp_migrate_incoming`: `incoming.begin` listens, status `setup`. A connection starts
 `mig/dst/main`: magic, header, configuration (configuration), then section by section (loadvm), each owner reading exactly
 its own bytes, RAM among them (ram_load), commands between (load_commands). Then the guest is started or left as it
@@ -33,7 +36,7 @@ there unless exit-on-error is off.
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
-Not emulated yet: multifd, postcopy, mapped-ram, xbzrle, TLS and CPR; capabilities can be set, and a migration with one on
+Not emulated yet: postcopy, TLS and CPR; capabilities can be set, and a migration with one on
 is refused in plain words.
 
 QEMU: migration/

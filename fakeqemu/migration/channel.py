@@ -205,7 +205,8 @@ async def connect(vm: Machine, address: MigrationAddress) -> Channel:
     """The source's channel to a socket address; raises QemuError."""
     if address["type"] == "vsock":
         raise _no_vsock(address)
-    return await vm.host.connect(_socket_address(address), name="migration-socket-outgoing")
+    await vm.faults.pass_through("migration_socket_outgoing_connected", address=_shown(address))
+    return vm.faults.channel(await vm.host.connect(_socket_address(address), name="migration-socket-outgoing"))
 
 
 def open_now(vm: Machine, address: MigrationAddress) -> Channel:
@@ -214,11 +215,11 @@ def open_now(vm: Machine, address: MigrationAddress) -> Channel:
     if transport == "rdma":
         raise QemuError("RDMA ERROR: could not create CM channel")
     if transport == "exec":
-        return _spawn(vm, address["args"], "migration-exec-outgoing")
+        return vm.faults.channel(_spawn(vm, address["args"], "migration-exec-outgoing"))
     if transport == "file":
         flags = os.O_CREAT | os.O_WRONLY | (0 if address["offset"] else os.O_TRUNC)
-        return _open_file(vm, address, flags, "migration-file-outgoing")
-    return _take_fd(vm, vm.fds.take_named(address["str"]), "migration-fd-outgoing")
+        return vm.faults.channel(_open_file(vm, address, flags, "migration-file-outgoing"))
+    return vm.faults.channel(_take_fd(vm, vm.fds.take_named(address["str"]), "migration-fd-outgoing"))
 
 
 def listen(
@@ -233,14 +234,20 @@ def listen(
     if transport == "socket" and address["type"] != "fd":
         if address["type"] == "vsock":
             raise _no_vsock(address)
-        return vm.host.listen(_socket_address(address), on_channel, name="migration-socket-listener")
+        vm.faults.check("qio_channel_socket_listen_sync", address=_shown(address))
+        return vm.host.listen(
+            _socket_address(address),
+            _accepting(vm, on_channel),
+            backlog=_connections(vm.migration.options),
+            name="migration-socket-listener",
+        )
     if transport == "exec":
         channel = _spawn(vm, address["args"], "migration-exec-incoming")
     elif transport == "file":
         channel = _open_file(vm, address, os.O_RDONLY, "migration-file-incoming")
     else:
         channel = _take_fd(vm, vm.fds.from_param(address["str"]), "migration-fd-incoming")
-    vm.host.call_soon(lambda: on_channel(channel))
+    vm.host.call_soon(lambda: on_channel(vm.faults.channel(channel)))
     return None
 
 
@@ -252,6 +259,31 @@ def close(vm: Machine, address: MigrationAddress, channel: Channel) -> None:
     channel.close()
     if fd >= 0:
         vm.fds.release(fd)
+
+
+def _connections(options: MigrationOptions) -> int:
+    """How many connections are to come beside the main one, or that one: so many wait to be accepted.
+
+    QEMU: socket_start_incoming_migration
+    """
+    return options.get("multifd-channels") if options.on("multifd") else 1
+
+
+def _accepting(vm: Machine, on_channel: Callable[[Channel], None]) -> Callable[[Channel], None]:
+    def accepted(channel: Channel) -> None:
+        try:
+            vm.faults.check("migration_socket_incoming_accepted")
+        except OSError:
+            channel.close()
+        else:
+            on_channel(vm.faults.channel(channel))
+
+    return accepted
+
+
+def _shown(address: MigrationAddress) -> str:
+    """A socket address as error texts show it."""
+    return str(address["path"] if address["type"] == "unix" else f"{address['host']}:{address['port']}")
 
 
 def _socket_address(address: MigrationAddress) -> dict[str, Any]:
@@ -268,6 +300,7 @@ def _spawn(vm: Machine, argv: list[str], name: str) -> Channel:
     if not argv:  # QEMU dies here
         raise QemuError("exec: no program to run")
     try:
+        vm.faults.check(name.replace("-", "_"), command=argv[0])
         return vm.host.spawn(argv, name=name)
     except OSError as err:
         text = os.strerror(err.errno or errno.EIO)
@@ -282,6 +315,7 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
         channel = _open_fdset(vm, path, flags & ~os.O_TRUNC, name)
     else:
         try:
+            vm.faults.check(name.replace("-", "_"), filename=path)
             channel = vm.host.open_channel(path, flags, 0o600, name=name)
         except OSError as err:
             verb = "create" if flags & os.O_CREAT else "open"
@@ -289,7 +323,7 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
     offset = address["offset"]
     if offset:
         try:
-            channel.seek(offset)  # type: ignore[attr-defined]
+            channel.seek(offset)
         except OSError as err:
             channel.close()
             raise QemuError(f"Unable to seek file: {os.strerror(err.errno or errno.EIO)}") from None
@@ -316,6 +350,7 @@ def _take_fd(vm: Machine, fd: int, name: str) -> Channel:
                 pass  # there is no such descriptor
         raise QemuError("fd: migration to a file is not supported. Use file: instead.")
     try:
+        vm.faults.check(name.replace("-", "_"), fd=fd)
         return vm.host.channel_for_fd(fd, name=name)
     except OSError as err:
         raise QemuError(f"Unable to use file descriptor: {os.strerror(err.errno or errno.EIO)}") from None

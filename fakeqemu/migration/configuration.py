@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The configuration section of an incoming stream: the machine type, and what must be the same on both sides.
+"""The configuration section: the machine type, and what must be the same on both sides.
 
     be32 length, machine type
     [configuration/target-page-bits]  [configuration/capabilities]  [configuration/uuid]
@@ -30,6 +30,45 @@ if TYPE_CHECKING:
 _TARGET_PAGE_BITS = 12
 #: no machine type has a longer name
 _MAX_NAME_LENGTH = 4096
+
+
+def listed_capabilities(vm: Machine) -> list[str]:
+    """The capabilities that a stream of ours lists: those that must be the same on both sides."""
+    return [name for name in CONFIGURATION_CAPABILITIES if vm.savevm.capability(name)]
+
+
+def sent_uuid(vm: Machine) -> bytes | None:
+    """The UUID that a stream of ours carries, None for none."""
+    return vm.uuid if vm.savevm.capability("validate-uuid") else None
+
+
+def describe(vm: Machine, machine_type: str) -> dict[str, Any]:
+    """The section as the description at the end of a stream has it."""
+    described: dict[str, Any] = {
+        "vmsd_name": "configuration",
+        "version": 1,
+        "fields": [_field("len", "uint32", 4), _field("name", "buffer", len(machine_type.encode()))],
+    }
+    subsections: list[dict[str, Any]] = []
+    listed = listed_capabilities(vm)
+    if listed:
+        fields = [
+            _field("caps_count", "uint32", 4),
+            _field("capabilities", "capability", 1 + len(listed[0]), len(listed)),
+        ]
+        subsections.append({"vmsd_name": "configuration/capabilities", "version": 1, "fields": fields})
+    if sent_uuid(vm) is not None:
+        fields = [_field("uuid.data", "uint8", 1, 16)]
+        subsections.append({"vmsd_name": "configuration/uuid", "version": 1, "fields": fields})
+    if subsections:
+        described["subsections"] = subsections
+    return described
+
+
+def _field(name: str, kind: str, size: int, array_length: int = 1) -> dict[str, Any]:
+    if array_length == 1:
+        return {"name": name, "type": kind, "size": size}
+    return {"name": name, "array_len": array_length, "type": kind, "size": size}
 
 
 class Configuration:

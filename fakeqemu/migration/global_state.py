@@ -55,6 +55,7 @@ class GlobalState:
         limit = _NAME_SIZE - 1 if self._vm.compat.migration_globalstate_suspended else _OLD_NAME_SIZE
         name = self.runstate.partition(b"\0")[0][:limit].decode("utf-8", "backslashreplace")
         self._vm.trace("migrate_global_state_post_load", state=name)
+        self._vm.faults.check("migrate_global_state_post_load", state=name)
         if name not in TRANSITIONS:
             raise PostLoadError(f"invalid parameter value: {name}")
         self.received = name

@@ -65,6 +65,8 @@ def info_migrate(vm: Machine, flags: list[str] | None = None) -> str:
     text = _compact_info(info)
     if flags and "a" in "".join(flags):
         text += "Globals:\n" + "".join(f"  {line}\n" for line in _global_lines(vm))
+        if "xbzrle-cache" in info:
+            text += _compact_xbzrle(info["xbzrle-cache"])
     return text
 
 
@@ -153,6 +155,15 @@ def _compact_ram(info: dict[str, Any], ram: dict[str, Any]) -> str:
     )
 
 
+def _compact_xbzrle(cache: dict[str, Any]) -> str:
+    return (
+        f"XBZRLE: size={cache['cache-size']}, transferred={cache['bytes']}, pages={cache['pages']}, "
+        f"miss={cache['cache-miss']}\n"
+        f"  miss_rate={cache['cache-miss-rate']:.2f}, encode_rate={cache['encoding-rate']:.2f}, "
+        f"overflow={cache['overflow']}\n"
+    )
+
+
 def size_text(size: int) -> str:
     """A size with three digits and a binary unit, as QEMU's size_to_str: 8 MiB, 7.88 MiB, 0 B."""
     units = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
@@ -177,6 +188,8 @@ def _old_info(vm: Machine, info: dict[str, Any]) -> str:
                 text += f"{label}: {info[name]} ms\n"
     if "ram" in info:
         text += _old_ram(info["ram"])
+    if "xbzrle-cache" in info:
+        text += _old_xbzrle(info["xbzrle-cache"])
     text += _sockets(info, "socket address")
     if "vfio" in info:
         text += f"vfio device transferred: {info['vfio']['transferred'] >> 10} kbytes\n"
@@ -203,6 +216,19 @@ def _old_ram(ram: dict[str, Any]) -> str:
     for label in ("precopy", "downtime", "postcopy"):
         if ram[f"{label}-bytes"]:
             lines.append(f"{label} ram: {ram[f'{label}-bytes'] >> 10} kbytes")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _old_xbzrle(cache: dict[str, Any]) -> str:
+    lines = [
+        f"cache size: {cache['cache-size']} bytes",
+        f"xbzrle transferred: {cache['bytes'] >> 10} kbytes",
+        f"xbzrle pages: {cache['pages']} pages",
+        f"xbzrle cache miss: {cache['cache-miss']} pages",
+        f"xbzrle cache miss rate: {cache['cache-miss-rate']:.2f}",
+        f"xbzrle encoding rate: {cache['encoding-rate']:.2f}",
+        f"xbzrle overflow: {cache['overflow']}",
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -14,7 +14,9 @@ import os
 
 from fakeqemu.error import QemuError
 from fakeqemu.migration import channel as channels
+from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
+from fakeqemu.migration.stream.multifd_packet import MULTIFD_MAGIC
 from fakeqemu.migration.stream.section import QEMU_VM_FILE_MAGIC
 from fakeqemu.system import runstate as rs
 
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
 
     from fakeqemu.host.channel import Channel, Listener
     from fakeqemu.migration.loadvm import LoadVM
+    from fakeqemu.migration.multifd_recv import MultiFDRecv
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
 
 _MAGIC_SIZE = 4
+#: what a connection may be for
+_MAIN = "main"
+_MULTIFD = "multifd"
 
 
 def start(vm: Machine, where: str | dict[str, Any] | None) -> None:
@@ -94,7 +100,8 @@ class Incoming:
 
     __slots__ = (
         "_address",
-        "_channel", "_error", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening", "state",
+        "_channel", "_error", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
+        "multifd", "state",
     )  # fmt: skip
 
     def __init__(self, mig: Migration) -> None:
@@ -111,6 +118,8 @@ class Incoming:
         self._channel: Channel | None = None
         self._f: QEMUFile | None = None
         self._load: LoadVM | None = None
+        #: channels for pages beside the main one
+        self.multifd: MultiFDRecv | None = None
 
     def set_state(self, new: str, *, always_told: bool = False) -> None:
         """Move to `new`; older releases tell of `setup` with or without the capability `events`."""
@@ -136,6 +145,10 @@ class Incoming:
 
     def listen(self, address: dict[str, Any]) -> None:
         """Wait for the source; raises QemuError."""
+        if multifd.wanted(self._vm):
+            from fakeqemu.migration.multifd_recv import MultiFDRecv
+
+            self.multifd = MultiFDRecv(self._vm)
         self._listener = channels.listen(self._vm, address, self._on_channel)
         self._address = address
         self.accepted = self.listening = True
@@ -143,21 +156,59 @@ class Incoming:
         self._vm.yank.register_function(st.YANK_INSTANCE, self._yank)
 
     def _on_channel(self, channel: Channel) -> None:
-        if self._channel is not None or self.state != st.SETUP:
+        waits = self._channel is None or (self.multifd is not None and not self.multifd.complete)
+        if not waits or self.state != st.SETUP:
             self._vm.error_report("socket_accept_incoming_migration: Extra incoming migration connection; ignoring")
             channel.close()
             return
-        self._channel = channel
-        self._mig.start(self._process(channel), "mig/dst/main")
+        if self.multifd is None:
+            self._channel = channel
+        elif self._listener is not None:
+            self._listener.pause()  # one after the other: what this one is decides about the next
+        self._mig.start(self._take_in(channel), "mig/dst/main")
+
+    async def _take_in(self, channel: Channel) -> None:
+        """Find out what a connection is for; load when all are there."""
+        kind = await self._identify(channel)
+        if kind is None:
+            await self._refuse(channel, None)
+            return
+        if kind == _MULTIFD:
+            from fakeqemu.migration.multifd_recv import BadChannel
+
+            assert self.multifd is not None
+            try:
+                await self.multifd.add(channel)
+            except BadChannel as err:
+                self._vm.error_report(err.line)
+                if self._vm.compat.migration_multifd_init_fatal:
+                    await self._refuse(channel, err.desc)
+                    return
+                channel.close()
+        else:
+            self._channel = channel
+        if self._listener is not None:
+            self._listener.resume()
+        if self._channel is not None and (self.multifd is None or self.multifd.complete):
+            await self._process(self._channel)
+
+    async def _refuse(self, channel: Channel, desc: str | None) -> None:
+        """A connection was no good, which ends the migration before it began to load."""
+        if desc is not None:
+            self._error = QemuError(desc)
+        self.set_state(st.FAILED)
+        channel.close()
+        if self.multifd is not None:
+            await self.multifd.cleanup()
+        if self._listener is not None:
+            self._listener.resume()
+        if self._channel is not None:
+            self._channel.close()
+        self._unregister_yank()
+        if self.exit_on_error:
+            self._exit()
 
     async def _process(self, channel: Channel) -> None:
-        if not await self._is_main(channel):
-            self.set_state(st.FAILED)
-            channel.close()
-            self._unregister_yank()
-            if self.exit_on_error:
-                self._exit()
-            return
         from fakeqemu.migration.loadvm import LoadFault, LoadVM
         from fakeqemu.migration.stream.qemu_file import QEMUFile
 
@@ -176,22 +227,30 @@ class Incoming:
         else:
             await self._loaded(load)
 
-    async def _is_main(self, channel: Channel) -> bool:
-        """Look at the first bytes of a connection, where this release does."""
-        if not self._vm.compat.migration_peek_magic or not channel.is_socket:
-            return True
+    async def _identify(self, channel: Channel) -> str | None:
+        """What a connection is for, by its first bytes where this release looks at them; None for nothing we know.
+
+        QEMU: migration_channel_identify
+        """
+        compat = self._vm.compat
+        by_order = _MAIN if self._channel is None or self.multifd is None else _MULTIFD
+        looks = compat.migration_peek_magic or (self.multifd is not None and compat.migration_multifd_peek)
+        if not looks or not channel.is_socket:
+            return by_order
         try:
             magic = await channel.peek(_MAGIC_SIZE)
         except OSError:
             magic = b""
         if len(magic) < _MAGIC_SIZE:
             self._vm.error_report("Failed to peek at channel")
-            return False
+            return None
         number = int.from_bytes(magic, "big")
-        if number != QEMU_VM_FILE_MAGIC:
-            self._vm.error_report(f"unknown channel magic: {number}")
-            return False
-        return True
+        if number == QEMU_VM_FILE_MAGIC:
+            return _MAIN
+        if self.multifd is not None and (number == MULTIFD_MAGIC or not compat.migration_peek_magic):
+            return _MULTIFD
+        self._vm.error_report(f"unknown channel magic: {number}")
+        return None
 
     async def _send(self, kind: int, data: bytes) -> None:
         from fakeqemu.migration.stream import return_path as rp
@@ -215,7 +274,7 @@ class Incoming:
                 vm.error_report(text)
                 await self._failed(errno.EINVAL, text)
                 return
-            await load.cleanup()
+            await self._cleanup(load)
             await self._start_guest(wanted)
             vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-bh-vm-started")
         self.set_state(st.COMPLETED)
@@ -242,14 +301,26 @@ class Incoming:
             text += f": {chain}"
         vm.trace("migrate_error", error_desc=text)
         if vm.compat.migration_exit_on_error:
-            self._error = QemuError(text)
-        await self._load.cleanup()
+            self.keep_error(QemuError(text))
+            assert self._error is not None
+            text = self._error.desc
+        await self._cleanup(self._load)
         self.set_state(st.FAILED)
         await self._shut(self._load, 1)
         self._close()
         if self.exit_on_error:
             vm.error_report(text)
             self._exit()
+
+    def keep_error(self, error: QemuError) -> None:
+        """Keep what went wrong; the first error stays, and is what the load fails with."""
+        if self._error is None:
+            self._error = error
+
+    async def _cleanup(self, load: LoadVM) -> None:
+        if self.multifd is not None:
+            await self.multifd.cleanup()
+        await load.cleanup()
 
     async def _shut(self, load: LoadVM, value: int) -> None:
         """The last word to the source, where it listens."""
@@ -273,6 +344,8 @@ class Incoming:
     def _yank(self) -> None:
         if self._channel is not None:
             self._channel.shutdown()
+        if self.multifd is not None:
+            self.multifd.yank()
 
     def _close(self) -> None:
         if self._channel is not None:

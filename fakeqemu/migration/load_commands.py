@@ -34,8 +34,10 @@ async def run_command(load: LoadVM, command: int, length: int) -> None:
     if expected >= 0 and length != expected:
         text = f"{name} received with bad length - expecting {expected}, got {length}"
         raise load.fault(errno.ERANGE, text)
+    await load.fault_point("loadvm_process_command", com=name)
     if command == s.MIG_CMD_OPEN_RETURN_PATH:
         load.open_return_path()
+        await load.approval.return_path_opened()
     elif command == s.MIG_CMD_PING:
         value = await load.f.get_be32()
         if not load.return_path_open:

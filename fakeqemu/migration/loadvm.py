@@ -12,12 +12,14 @@ from __future__ import annotations
 import errno
 
 from fakeqemu.error import QemuError, StreamError
+from fakeqemu.migration.kept_state import KeptState
 from fakeqemu.migration.ram_load import RAMLoadHandlers
 from fakeqemu.migration.savevm import RAM, assemble
 from fakeqemu.migration.stream import section as s
-from fakeqemu.migration.stream import vmdesc, vmstate
+from fakeqemu.migration.stream import vmstate
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.vmstate import LoadError
+from fakeqemu.migration.switchover_ack import SwitchoverApproval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,16 +41,20 @@ class LoadFault(StreamError):
 class LoadVM:
     """One incoming stream."""
 
-    __slots__ = ("_by_id", "_f", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm", "complete")
+    __slots__ = (
+        "_by_id", "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm", "approval", "complete",
+    )  # fmt: skip
 
     def __init__(self, vm: Machine, f: QEMUFile, send: Callable[[int, bytes], Awaitable[None]]) -> None:
         """`send(kind, data)` sends a message back once the return path is open."""
         self._vm = vm
         self._f = f
+        self._kept = KeptState(vm, f)
         self._send = send
         self._return_path_open = False
         self._by_id: dict[int, SaveStateEntry] = {}
         self._set_up: list[SaveStateEntry] = []
+        self.approval = SwitchoverApproval(self)
         #: whether the description at the end was there: what the source hears depends on it
         self.complete = True
 
@@ -64,6 +70,13 @@ class LoadVM:
             self._vm.error_report(line)
         return LoadFault(chain, number)
 
+    async def fault_point(self, point: str, **fields: object) -> None:
+        """A place where whatever fails is a fault of the load as a whole; raises LoadFault."""
+        try:
+            await self._vm.faults.pass_through(point, **fields)
+        except StreamError as err:
+            raise self._fault(err.errno, err.desc) from None
+
     # --- the whole ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -76,6 +89,7 @@ class LoadVM:
             entry.load_section_id = -1
         await self._header()
         await self._setup()
+        self.approval.count()
         await self._sections()
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-loadvm-completed")
         await self._vmdescription()
@@ -94,6 +108,7 @@ class LoadVM:
             assert handlers is not None
             self._set_up.append(entry)
             try:
+                self._vm.faults.check("loadvm_state_setup", id=entry.idstr)
                 await handlers.load_setup(self._f)
             except StreamError as err:
                 raise self._fault(err.errno, f"Load state of device {entry.idstr} failed: {err.desc}") from None
@@ -142,6 +157,7 @@ class LoadVM:
 
         configuration = Configuration(self._vm)
         try:
+            self._vm.faults.check("vmstate_load_state", name="configuration")
             await configuration.load(self._f)
         except LoadError as err:
             number = errno.EINVAL if self._vm.compat.migration_error_chain else err.errno
@@ -158,6 +174,7 @@ class LoadVM:
                 chain = f"Failed to load section ID: stream error: -{err.errno}: {err.reason}"
                 raise self._fault(err.errno, chain, old=[]) from None
             self._vm.trace("qemu_loadvm_state_section", section_type=kind)
+            await self.fault_point("qemu_loadvm_state_section", section_type=kind)
             if kind in (s.QEMU_VM_SECTION_START, s.QEMU_VM_SECTION_FULL):
                 await self._start_or_full(kind)
             elif kind in (s.QEMU_VM_SECTION_PART, s.QEMU_VM_SECTION_END):
@@ -207,7 +224,8 @@ class LoadVM:
         except LoadError as err:
             where = f"error while loading state for instance 0x{instance_id:x} of device '{idstr}'"
             raise self._fault(
-                errno.EINVAL if vm.compat.migration_error_chain else err.errno, f"{where}: {err.desc}",
+                errno.EINVAL if vm.compat.migration_error_chain and entry.handlers is None else err.errno,
+                f"{where}: {err.desc}",
                 old=[*err.old_lines, where], lines=err.lines,
             ) from None  # fmt: skip
         if kind == s.QEMU_VM_SECTION_FULL:
@@ -239,8 +257,8 @@ class LoadVM:
         """Have the owner read its bytes; raises LoadError."""
         version_id = entry.load_version_id
         self._vm.trace("vmstate_load", idstr=entry.idstr, vmsd="(old)" if entry.vmsd is None else entry.vmsd.name)
-        self._vm.faults.check("vmstate_load", id=entry.idstr)
         try:
+            await self._vm.faults.pass_through("vmstate_load", id=entry.idstr)
             if entry.handlers is not None:
                 await entry.handlers.load_state(self._f, version_id)
             elif entry.stock is not None:
@@ -260,7 +278,7 @@ class LoadVM:
         assert entry.stock is not None
         name = entry.stock.desc.get("vmsd_name", entry.idstr)
         try:
-            entry.stock.data = await vmdesc.consume(self._f, entry.stock.desc)
+            await self._kept.load(entry)
         except EndOfStream as err:
             chain = f"Failed to load {name} state: stream error: -{err.errno}"
             raise LoadError(chain, err.errno, [f"Failed to load {name}"]) from None
@@ -326,6 +344,7 @@ class LoadVM:
     async def send(self, kind: int, data: bytes) -> None:
         """Send a message back; an error of the channel does not matter here: reading will hear of it."""
         try:
+            await self._vm.faults.pass_through("migrate_send_rp_message", msg_type=kind)
             await self._send(kind, data)
         except (OSError, QemuError):
             pass

@@ -48,9 +48,14 @@ EMULATED_CAPABILITIES = (
     "return-path",
     "pause-before-switchover",
     "late-block-activate",
+    "mapped-ram",
+    "multifd",
+    "switchover-ack",
     "validate-uuid",
+    "xbzrle",
     "postcopy-blocktime",
     "rdma-pin-all",
+    "release-ram",
     "x-ignore-shared",
     "zero-blocks",
     "compress-wait-thread",
@@ -183,6 +188,10 @@ class MigrationOptions:
         for name, state in self.capabilities.items():
             if state and name not in EMULATED_CAPABILITIES:
                 raise NotEmulated(f"Migration with capability '{name}' is not emulated")
+        if self.on("multifd"):
+            from fakeqemu.migration import multifd_compress
+
+            multifd_compress.check(self.get("multifd-compression", "none"))
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
         if self.get("tls-creds"):

@@ -15,7 +15,9 @@ from __future__ import annotations
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
+from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
+from fakeqemu.migration.multifd import MultiFDSend
 from fakeqemu.migration.ram import ModelRAMHandlers, RAMHandlers
 from fakeqemu.migration.rate import RateWindow
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
@@ -24,6 +26,7 @@ from fakeqemu.migration.savevm import RAM, SaveVM, globals_of, prepare
 from fakeqemu.migration.stats import INT64_MAX
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.migration.switchover_ack import SwitchoverAck
 from fakeqemu.system import runstate as rs
 
 TYPE_CHECKING = False
@@ -96,7 +99,7 @@ class Outgoing:
 
     __slots__ = (
         "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_was_running",
-        "f", "mig", "rate", "vm",
+        "f", "mig", "multifd", "rate", "switchover_ack", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -108,10 +111,13 @@ class Outgoing:
         self._task: Task | None = None
         self._savevm: SaveVM | None = None
         self._return_path: ReturnPath | None = None
+        #: channels for pages beside the main one
+        self.multifd: MultiFDSend | None = None
         #: what the guest was when we stopped it
         self._stopped = False
         self._was_running = False
         self._old_state = ""
+        self.switchover_ack = SwitchoverAck(vm)
         #: ends a wait of the loop early
         self._kick: Future | None = None
         model = vm.fake.get("ram") == "model"
@@ -213,10 +219,15 @@ class Outgoing:
 
     async def _setup(self, savevm: SaveVM) -> None:
         assert self.f is not None
+        await self.vm.faults.pass_through("migration_call_notifiers", event=PRECOPY_SETUP)
         await self.vm.savevm.notify(PRECOPY_SETUP)
         if self.mig.options.on("return-path"):
+            self.vm.faults.check("open_return_path_on_source")
             self._return_path = ReturnPath(self)
             self._return_path.open()
+        if multifd.wanted(self.vm):
+            self.multifd = MultiFDSend(self)
+            await self.multifd.setup(self._address)
         savevm.put_header()
         if self._return_path is not None:
             section.put_command(self.f, section.MIG_CMD_OPEN_RETURN_PATH)
@@ -245,17 +256,19 @@ class Outgoing:
         self._check_cancelled()
         compat, stats = self.vm.compat, self.mig.stats
         pending = savevm.pending_estimate()
+        self.switchover_ack.asked(pending)
         stats.pending = pending.total
         threshold = self.rate.threshold_bytes()
         low = pending.total <= threshold if compat.migration_pending_equal else pending.total < threshold
         if low:
             pending = await savevm.pending_exact()
+            self.switchover_ack.asked(pending)
             stats.pending = pending.total
             if compat.migration_expected_downtime_exact:
                 bandwidth = self.rate.switchover_bandwidth()
                 stats.expected_downtime_ms = pending.total // bandwidth if bandwidth else INT64_MAX
         self.vm.trace("migrate_pending", size=pending.total, threshold=threshold)
-        return pending.total == 0 or pending.total < threshold
+        return (pending.total == 0 or pending.total < threshold) and self.switchover_ack.allows_switchover()
 
     async def _iterate(self, savevm: SaveVM) -> None:
         assert self.f is not None
@@ -287,6 +300,8 @@ class Outgoing:
             globals_of(vm).store()
             await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
             vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
+            await vm.faults.pass_through("migration_completion_vm_stop")
+            vm.faults.check("migration_block_activation")
             self._check()
         if mig.options.on("pause-before-switchover"):
             mig.set_state(st.PRE_SWITCHOVER)
@@ -338,6 +353,8 @@ class Outgoing:
         early = vm.compat.migration_failing_state
         if not cancelled:
             mig.set_state(st.FAILING if early else st.FAILED)
+        if self.multifd is not None:
+            self.multifd.shutdown()
         await self._close()
         async with vm.bql:
             # 11.1 asks devices back before the guest goes on, older ones when all else is done.
@@ -366,6 +383,8 @@ class Outgoing:
     async def _close(self) -> None:
         """Break the channel, wait for the return path, give the channel back."""
         assert self.f is not None
+        if self.multifd is not None:
+            await self.multifd.cleanup()
         if self._return_path is not None:
             self.f.shutdown()
             await self._return_path.join()
@@ -380,6 +399,8 @@ class Outgoing:
     def _yank(self) -> None:
         if self.f is not None:
             self.f.shutdown()
+        if self.multifd is not None:
+            self.multifd.yank()
 
     def cancelled(self) -> None:
         """The status is `cancelling` now: make whatever waits go on."""
@@ -387,7 +408,18 @@ class Outgoing:
             self._task.cancel()
         if self.f is not None:
             self.f.shutdown()
+        if self.multifd is not None:
+            self.multifd.shutdown()
         self.mig.continue_event.set()
+        self.kick()
+
+    def channel_failed(self, error: QemuError) -> None:
+        """A channel beside the main one has broken: the migration ends with this error, unless there was one."""
+        self.mig.set_error(error)
+        if self.f is not None:
+            if self.f.write_error is None:
+                self.f.write_error = error
+            self.f.shutdown()
         self.kick()
 
     def _check_cancelled(self) -> None:

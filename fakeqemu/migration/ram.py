@@ -13,20 +13,9 @@ QEMU: migration/ram.c
 from __future__ import annotations
 
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
+from fakeqemu.migration.page_sink import PageSink, choose_sink
 from fakeqemu.migration.register import Pending, SaveVMHandlers
-from fakeqemu.migration.stream.ram_page import (
-    PAGE_RECORD_SIZE,
-    RAM_SAVE_FLAG_CONTINUE,
-    RAM_SAVE_FLAG_EOS,
-    RAM_SAVE_FLAG_MEM_SIZE,
-    RAM_SAVE_FLAG_PAGE,
-    RAM_SAVE_FLAG_ZERO,
-    TARGET_PAGE_BITS,
-    TARGET_PAGE_SIZE,
-    ZERO_RECORD_SIZE,
-    block_name,
-    zero_records,
-)
+from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS, RAM_SAVE_FLAG_MEM_SIZE, TARGET_PAGE_SIZE
 from fakeqemu.system.ramblock import REAL, ZERO, PageRuns
 
 TYPE_CHECKING = False
@@ -46,13 +35,15 @@ ITERATE_NS = 50 * NS_PER_MS
 
 def is_ignored(vm: Machine, block: RAMBlock) -> bool:
     """Whether a block's pages stay behind: shared files, with x-ignore-shared."""
-    return vm.savevm.capability("x-ignore-shared") and block.share and block.store.shared
+    if not vm.savevm.capability("x-ignore-shared") or not block.share:
+        return False
+    return block.named_file or not vm.compat.migration_ignore_shared_named
 
 
 class RAMHandlers(SaveVMHandlers):
     """SaveVMHandlers of the entry "ram" of a source."""
 
-    __slots__ = ("_last_block", "_last_sync_ns", "_outgoing", "_period_pages", "_stats", "_todo", "_vm")
+    __slots__ = ("_last_sync_ns", "_outgoing", "_period_pages", "_sink", "_stats", "_todo", "_vm")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
@@ -60,7 +51,7 @@ class RAMHandlers(SaveVMHandlers):
         self._stats = outgoing.mig.stats
         #: blocks with the pages that are left of the current pass
         self._todo: list[tuple[RAMBlock, PageRuns]] = []
-        self._last_block: RAMBlock | None = None
+        self._sink: PageSink = choose_sink(outgoing)
         self._last_sync_ns = 0
         self._period_pages = 0
 
@@ -89,6 +80,8 @@ class RAMHandlers(SaveVMHandlers):
             self._stats.dirty_pages_rate = self._period_pages * NS_PER_S // (now_ns - self._last_sync_ns)
             self._last_sync_ns = now_ns
             self._period_pages = 0
+            if self._stats.xbzrle is not None:
+                self._stats.xbzrle.update_rates(self._stats.duplicate + self._stats.normal + self._stats.xbzrle.deltas)
         self._vm.trace("migration_bitmap_sync_end", dirty_pages=found)
         if not counted:
             return
@@ -100,7 +93,7 @@ class RAMHandlers(SaveVMHandlers):
     # --- SaveVMHandlers -------------------------------------------------------------------------------
 
     async def save_setup(self, f: QEMUFile) -> None:
-        self._vm.faults.check("ram_save_setup")
+        self._vm.faults.check("fake_ram_save_setup")
         self._vm.guest.sync()
         for block in self._vm.ram_blocks:
             if not is_ignored(self._vm, block):
@@ -112,7 +105,8 @@ class RAMHandlers(SaveVMHandlers):
         self._stats.ram_remaining = lambda: self.remaining_pages
         self._last_sync_ns = self._vm.host.clock.now_ns()
         self.sync_bitmap()
-        put_block_list(f, self._vm)
+        await put_block_list(f, self._vm, self._sink)
+        await self._sink.end_setup(f)
         f.put_be64(RAM_SAVE_FLAG_EOS)
         await f.flush()
 
@@ -125,23 +119,27 @@ class RAMHandlers(SaveVMHandlers):
 
     async def save_live_iterate(self, f: QEMUFile) -> bool:
         until_ns = self._vm.host.clock.now_ns() + ITERATE_NS
-        before = f.bytes_transferred
+        before = self._sink.counted(f)
         await self._send_pages(f, until_ns)
+        await self._sink.end_part(f, pass_over=not self._any_left())
         f.put_be64(RAM_SAVE_FLAG_EOS)
-        self._count_bytes(f.bytes_transferred - before)
+        self._count_bytes(self._sink.counted(f) - before)
         await f.flush()
         return self.remaining_pages == 0
 
     async def save_live_complete_precopy(self, f: QEMUFile) -> None:
         self._vm.faults.check("ram_save_complete")
         self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
-        before = f.bytes_transferred
+        before = self._sink.counted(f)
+        self._sink.begin_last_stage()
         await self._send_pages(f, None)
-        self._count_bytes(f.bytes_transferred - before)
+        await self._sink.complete(f)
+        self._count_bytes(self._sink.counted(f) - before)
         f.put_be64(RAM_SAVE_FLAG_EOS)
         await f.flush()
 
     def save_cleanup(self) -> None:
+        self._sink.cleanup()
         left = self.remaining_pages
         self._stats.ram_remaining = lambda: left
         for block, _ in self._todo:
@@ -153,14 +151,17 @@ class RAMHandlers(SaveVMHandlers):
     async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
         """Send pages of this pass: until a time or as long as the rate allows; all of them when `until_ns` is None."""
         clock = self._vm.host.clock
+        ahead = ZERO_BATCH_PAGES
         while self._any_left():
             if until_ns is not None and (self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns):
                 return
-            block, first, n, kind = self._take_run(ZERO_BATCH_PAGES)
+            block, first, n, kind = self._take_run(ahead)
+            # Looking at real pages means reading them: no more of them than are sent now.
+            ahead = ZERO_BATCH_PAGES if kind == ZERO else BATCH_PAGES
             if kind != ZERO and n > BATCH_PAGES:
                 self._give_back(block, first + BATCH_PAGES, n - BATCH_PAGES)
                 n = BATCH_PAGES
-            self._put_pages(f, block, first, n, kind)
+            await self._sink.put_pages(f, block, first, n, kind)
             if f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
                 await f.flush()
 
@@ -188,29 +189,6 @@ class RAMHandlers(SaveVMHandlers):
         for other, runs in self._todo:
             if other is block:
                 runs.add(first, n)
-
-    def _put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
-        zero = kind == ZERO
-        if zero:
-            self._stats.duplicate += n
-        else:
-            self._stats.normal += n
-        flag = RAM_SAVE_FLAG_ZERO if zero else RAM_SAVE_FLAG_PAGE
-        data = memoryview(bytes(1) if zero else block.read_pages(first, n))
-        named = 0
-        if self._last_block is not block:
-            self._last_block = block
-            f.put_be64(first << TARGET_PAGE_BITS | flag)
-            f.put_buffer(block_name(block.idstr))
-            f.put_buffer(data[:TARGET_PAGE_SIZE])
-            named = 1
-        if zero:
-            if n > named:
-                f.put_buffer(zero_records(first + named, n - named))
-            return
-        for page in range(named, n):
-            f.put_be64((first + page) << TARGET_PAGE_BITS | flag | RAM_SAVE_FLAG_CONTINUE)
-            f.put_buffer(data[page * TARGET_PAGE_SIZE : (page + 1) * TARGET_PAGE_SIZE])
 
 
 class ModelRAMHandlers(RAMHandlers):
@@ -249,7 +227,7 @@ class ModelRAMHandlers(RAMHandlers):
             await self._outgoing.wait_until(due_ns)
             self.catch_up()
             for block, first, n in self._real:
-                self._put_pages(f, block, first, n, REAL)
+                await self._sink.put_pages(f, block, first, n, REAL)
             self._real.clear()
             await f.flush()
             if until_ns is not None:
@@ -265,9 +243,12 @@ class ModelRAMHandlers(RAMHandlers):
                 for _, length, kind in block.runs(first, n):
                     if pages <= 0:
                         return size
-                    size += min(length, pages) * (ZERO_RECORD_SIZE if kind == ZERO else PAGE_RECORD_SIZE)
+                    size += min(length, pages) * self._size(kind)
                     pages -= length
         return size
+
+    def _size(self, kind: str) -> int:
+        return self._sink.zero_size if self._sink.is_zero(kind) else self._sink.page_size
 
     def catch_up(self) -> None:
         """Account for the pages that have gone over the link by now."""
@@ -278,8 +259,8 @@ class ModelRAMHandlers(RAMHandlers):
         self._flow_ns = now_ns
         while self._any_left():
             block, first, n, kind = self._take_run(1 << 40)
-            size = ZERO_RECORD_SIZE if kind == ZERO else PAGE_RECORD_SIZE
-            fits = min(n, budget // (size * NS_PER_S))
+            size = self._size(kind)
+            fits = min(n, budget // (size * NS_PER_S)) if size else n
             if fits < n:
                 self._give_back(block, first + fits, n - fits)
             if not fits:
@@ -288,16 +269,15 @@ class ModelRAMHandlers(RAMHandlers):
             if kind == REAL:
                 self._real.append((block, first, fits))
                 continue
-            self._stats.model_bytes += fits * size
-            self._count_bytes(fits * size)
-            if kind == ZERO:
+            self._count_bytes(self._sink.count_unsent(fits, kind))
+            if self._sink.is_zero(kind):
                 self._stats.duplicate += fits
             else:
                 self._stats.normal += fits
         self._flow_rest = budget
 
 
-def put_block_list(f: QEMUFile, vm: Machine) -> None:
+async def put_block_list(f: QEMUFile, vm: Machine, sink: PageSink) -> None:
     """The body of START: names and lengths of all blocks."""
     total = sum(block.used_length for block in vm.ram_blocks)
     f.put_be64(total | RAM_SAVE_FLAG_MEM_SIZE)
@@ -308,3 +288,4 @@ def put_block_list(f: QEMUFile, vm: Machine) -> None:
             f.put_be64(block.page_size)
         if vm.savevm.capability("x-ignore-shared"):
             f.put_be64(block.guest_address)
+        await sink.put_block_header(f, block)

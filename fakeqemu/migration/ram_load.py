@@ -10,9 +10,11 @@ QEMU: migration/ram.c (ram_load)
 from __future__ import annotations
 
 from fakeqemu.error import StreamError
+from fakeqemu.migration.multifd import flushes_each_section
 from fakeqemu.migration.register import SaveVMHandlers
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import (
+    PAGE_RECORD_SIZE,
     RAM_SAVE_FLAG_CONTINUE,
     RAM_SAVE_FLAG_EOS,
     RAM_SAVE_FLAG_MEM_SIZE,
@@ -25,6 +27,7 @@ from fakeqemu.migration.stream.ram_page import (
     TARGET_PAGE_SIZE,
     WORD,
     ZERO_RECORD_SIZE,
+    count_page_records,
     count_zero_records,
 )
 from fakeqemu.system.ramblock import PageRuns
@@ -39,6 +42,8 @@ _FLAGS_MASK = TARGET_PAGE_SIZE - 1
 _PAGE_FLAGS = RAM_SAVE_FLAG_ZERO | RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_XBZRLE
 #: zero pages recognised in one go
 _ZERO_RUN = 1 << 15
+#: pages put into memory in one go; a system call takes no more than 1024 buffers
+_PAGE_RUN = 256
 
 
 class RAMLoadHandlers(SaveVMHandlers):
@@ -61,8 +66,13 @@ class RAMLoadHandlers(SaveVMHandlers):
     async def load_state(self, f: QEMUFile, version_id: int) -> None:
         if version_id != RAM_VERSION:
             raise StreamError("")
+        self._vm.faults.check("ram_load_start")
         while True:
-            await f.fill(8)
+            try:
+                await f.fill(8)
+            except EndOfStream:
+                self._vm.error_report("Getting RAM address failed")
+                raise
             buffer, position = f.buffered()
             word: int = WORD.unpack_from(buffer, position)[0]
             flags = word & _FLAGS_MASK
@@ -73,11 +83,21 @@ class RAMLoadHandlers(SaveVMHandlers):
             f.skip(8)
             kind = flags & ~RAM_SAVE_FLAG_CONTINUE
             if kind == RAM_SAVE_FLAG_EOS:
+                if flushes_each_section(self._vm):
+                    await self._sync_channels()
                 return
             if kind == RAM_SAVE_FLAG_MEM_SIZE:
                 await self._load_block_list(f, word & ~_FLAGS_MASK)
-            elif kind != RAM_SAVE_FLAG_MULTIFD_FLUSH or not self._vm.compat.migration_multifd_flush_word:
+            elif kind == RAM_SAVE_FLAG_MULTIFD_FLUSH and self._vm.compat.migration_multifd_flush_word:
+                await self._sync_channels()
+            else:
                 raise self._refusal(f"Unknown combination of migration flags: 0x{kind:x}")
+
+    async def _sync_channels(self) -> None:
+        """All pages that travelled on channels of their own up to here are in place."""
+        incoming = self._vm.migration.incoming
+        if incoming is not None and incoming.multifd is not None:
+            await incoming.multifd.sync()
 
     def _refusal(self, *lines: str) -> StreamError:
         for line in lines:
@@ -107,7 +127,19 @@ class RAMLoadHandlers(SaveVMHandlers):
                     raise self._refusal(f"Mismatched RAM page size {name} (local) {block.page_size} != {remote}")
             if self._vm.savevm.capability("x-ignore-shared"):
                 await f.get_be64()  # where the guest sees it; a difference is not refused
+            if self._vm.savevm.capability("mapped-ram"):
+                await self._load_mapped(f, block)
             total -= length
+
+    async def _load_mapped(self, f: QEMUFile, block: RAMBlock) -> None:
+        from fakeqemu.migration.mapped_ram import load_block
+
+        try:
+            await load_block(f, block)
+        except EndOfStream:
+            raise
+        except StreamError as err:
+            raise self._refusal(err.desc) from None
 
     def _find(self, name: str) -> RAMBlock | None:
         for block in self._vm.ram_blocks:
@@ -135,12 +167,24 @@ class RAMLoadHandlers(SaveVMHandlers):
         if kind == RAM_SAVE_FLAG_ZERO:
             await self._load_zero(f, block, page)
         elif kind == RAM_SAVE_FLAG_PAGE:
-            block.write_pages(page, await f.get_buffer(TARGET_PAGE_SIZE))
-            self._received(block, page, 1)
+            await self._load_normal(f, block, page)
         elif kind == RAM_SAVE_FLAG_XBZRLE:
             await self._load_xbzrle(f, block, page)
         else:
             raise self._refusal(f"Unknown combination of migration flags: 0x{flags & ~RAM_SAVE_FLAG_CONTINUE:x}")
+
+    async def _load_normal(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
+        """A page, and those behind it as far as they have arrived, in one go."""
+        await f.fill(TARGET_PAGE_SIZE)
+        buffer, position = f.buffered()
+        n = 1 + count_page_records(
+            buffer, position + TARGET_PAGE_SIZE, page + 1, min(_PAGE_RUN, block.pages - page) - 1
+        )
+        view = memoryview(buffer)
+        ends = range(position + TARGET_PAGE_SIZE, position + n * PAGE_RECORD_SIZE, PAGE_RECORD_SIZE)
+        block.write_scattered(page, [view[end - TARGET_PAGE_SIZE : end] for end in ends])
+        f.skip((n - 1) * PAGE_RECORD_SIZE + TARGET_PAGE_SIZE)
+        self._received(block, page, n)
 
     async def _load_zero(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
         fill = await f.get_byte()
@@ -161,14 +205,16 @@ class RAMLoadHandlers(SaveVMHandlers):
 
     async def _load_xbzrle(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
         """A page as the difference to what is there. QEMU: load_xbzrle"""
+        from fakeqemu.migration.stream.xbzrle import ENCODING_FLAG_XBZRLE, decode
+
         failed = f"Failed to decompress XBZRLE page at {page << TARGET_PAGE_BITS:x}"
-        if await f.get_byte() != 1:
+        if await f.get_byte() != ENCODING_FLAG_XBZRLE:
             raise self._refusal("Failed to load XBZRLE page - wrong compression!", failed)
         size = await f.get_be16()
         if size > TARGET_PAGE_SIZE:
             raise self._refusal("Failed to load XBZRLE page - len overflow!", failed)
         try:
-            content = xbzrle_decode(block.read_pages(page), await f.get_buffer(size))
+            content = decode(block.read_pages(page), await f.get_buffer(size))
         except ValueError:
             raise self._refusal("Failed to load XBZRLE page - decode error!", failed) from None
         block.write_pages(page, content)
@@ -177,29 +223,3 @@ class RAMLoadHandlers(SaveVMHandlers):
     def _received(self, block: RAMBlock, page: int, n: int) -> None:
         if block.received is not None:
             block.received.add(page, n)
-
-
-def xbzrle_decode(old: bytes, delta: bytes) -> bytes:
-    """Pairs of (bytes that stay, bytes that change, the new bytes), lengths as uleb128; raises ValueError."""
-    new = bytearray(old)
-    at = position = 0
-    while position < len(delta):
-        stay, position = _uleb128(delta, position)
-        at += stay
-        if position >= len(delta):
-            raise ValueError("a run of unchanged bytes at the end")
-        changed, position = _uleb128(delta, position)
-        if changed == 0 or at + changed > len(new) or position + changed > len(delta):
-            raise ValueError("a run of changed bytes of a wrong length")
-        new[at : at + changed] = delta[position : position + changed]
-        at += changed
-        position += changed
-    return bytes(new)
-
-
-def _uleb128(data: bytes, position: int) -> tuple[int, int]:
-    if not data[position] & 0x80:
-        return data[position], position + 1
-    if position + 1 >= len(data) or data[position + 1] & 0x80:
-        raise ValueError("a length of more than two bytes")
-    return data[position] & 0x7F | data[position + 1] << 7, position + 2

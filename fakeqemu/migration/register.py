@@ -52,11 +52,13 @@ class Pending:
     """What an entry still has to send, in bytes.
 
     `precopy` can be sent while the guest runs, `stopcopy` only when it is stopped, `postcopy` also after it has left.
+    `acks`: how many want the destination's word, from now on, before the guest is stopped (switchover-ack).
     """
 
-    __slots__ = ("postcopy", "precopy", "stopcopy")
+    __slots__ = ("acks", "postcopy", "precopy", "stopcopy")
 
-    def __init__(self, precopy: int = 0, stopcopy: int = 0, postcopy: int = 0) -> None:
+    def __init__(self, precopy: int = 0, stopcopy: int = 0, postcopy: int = 0, acks: int = 0) -> None:
+        self.acks = acks
         self.precopy = precopy
         self.stopcopy = stopcopy
         self.postcopy = postcopy
@@ -66,6 +68,7 @@ class Pending:
         return self.precopy + self.stopcopy + self.postcopy
 
     def add(self, other: Pending) -> None:
+        self.acks += other.acks
         self.precopy += other.precopy
         self.stopcopy += other.stopcopy
         self.postcopy += other.postcopy
@@ -127,6 +130,10 @@ class SaveVMHandlers:
     async def load_state(self, f: QEMUFile, version_id: int) -> None:
         """Read exactly the body of one section of this entry."""
 
+    def switchover_ack_needed(self) -> bool:
+        """Whether the source is to wait until this entry has got its initial data (switchover-ack)."""
+        return False
+
     async def switchover_start(self) -> None:
         """The source has stopped its guest; the last part follows."""
 
@@ -175,6 +182,11 @@ class StockState:
         self._read = read
         self._data: bytes | None = None
         self._desc: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, data: bytes, desc: dict[str, Any]) -> StockState:
+        """State that is at hand."""
+        return cls(lambda: (data, desc))
 
     @property
     def data(self) -> bytes:

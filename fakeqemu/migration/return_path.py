@@ -82,6 +82,7 @@ class ReturnPath:
         if f.channel is not None and not f.channel.can_read:
             raise QemuError(f"Unable to read from {f.kind}: {strerror(errno.EBADF)}")
         while True:
+            await vm.faults.pass_through("source_return_path_thread_loop_top")
             kind, length = rp.HEADER.unpack(await f.get_buffer(rp.HEADER.size))
             known = rp.MESSAGES.get(kind)
             if known is None or length > rp.MAX_LENGTH:
@@ -101,7 +102,7 @@ class ReturnPath:
             if kind == rp.MIG_RP_MSG_PONG:
                 vm.trace("source_return_path_thread_pong", val=rp.be32(data))
             elif kind == rp.MIG_RP_MSG_SWITCHOVER_ACK:
-                raise QemuError("Switchover ack pending num underflowed")
+                self._outgoing.switchover_ack.received()
             else:
                 # Pages, bitmaps and resume belong to postcopy, which this migration is not.
                 raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")

@@ -9,7 +9,8 @@ QEMU: migration/savevm.c (qemu_savevm_state_*)
 
 from __future__ import annotations
 
-from fakeqemu.migration import global_state
+from fakeqemu.migration import configuration, global_state
+from fakeqemu.migration.further_cpus import APIC, with_further_cpus
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
 from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 RAM = "ram"
 TIMER = "timer"
 GLOBALSTATE = "globalstate"
-APIC = "apic"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
 #: section ids of a machine without devices, as QEMU numbers them
@@ -80,6 +80,8 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
     front: list[SaveStateEntry] = [_ram_entry(sections)]
     back: list[SaveStateEntry] = []
     devices = {} if record is None else {(d["name"], d["instance_id"]): d for d in record["vmdesc"]["devices"]}
+    if record is not None and vm.board is not None:
+        sections = with_further_cpus(vm.board, sections)
     for one in sections:
         name: str = one["name"]
         entry = SaveStateEntry(name, one.get("instance", 0), one.get("version", 0))
@@ -88,13 +90,13 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
             entry.vmsd, entry.opaque = VMSTATE_TIMERS, _Clocks(vm)
         elif name == GLOBALSTATE:
             entry.vmsd, entry.opaque = global_state.description(vm), global_state.GlobalState(vm)
-        elif (name, entry.instance_id) in devices:
-            entry.stock = StockState(_reader(one["data"], devices[name, entry.instance_id]))
+        elif (desc := devices.get((name, one.get("like", entry.instance_id)))) is not None:
+            entry.stock = StockState(_reader(one["data"], {**desc, "instance_id": entry.instance_id}))
         else:
             continue
         if entry.vmsd is not None:
             entry.version_id = entry.vmsd.version_id
-        if name == APIC and one is sections[0]:
+        if name == APIC and sections[0]["name"] == APIC:
             entry.priority = MIG_PRI_APIC
         (back if name in _LAST_ENTRIES else front).append(entry)
     return front, back
@@ -172,9 +174,7 @@ class SaveVM:
 
     def put_header(self) -> None:
         section.put_header(self._f)
-        capability = self._vm.savevm.capability
-        listed = [name for name in section.CONFIGURATION_CAPABILITIES if capability(name)]
-        uuid = self._vm.uuid if capability("validate-uuid") else None
+        listed, uuid = configuration.listed_capabilities(self._vm), configuration.sent_uuid(self._vm)
         section.put_configuration(self._f, self._machine_type(), listed, uuid)
 
     # --- phases ---------------------------------------------------------------------------------------
@@ -189,6 +189,7 @@ class SaveVM:
                 continue
             self._start_section(section.QEMU_VM_SECTION_START, entry)
             self._set_up.append(entry)
+            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="start")
             await entry.handlers.save_setup(self._f)
             section.put_section_footer(self._f, entry.section_id)
 
@@ -218,6 +219,7 @@ class SaveVM:
             if rate_exceeded():
                 return False
             self._start_section(section.QEMU_VM_SECTION_PART, entry)
+            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="part")
             finished = await handlers.save_live_iterate(self._f)
             section.put_section_footer(self._f, entry.section_id)
             self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id)
@@ -234,6 +236,7 @@ class SaveVM:
         for entry, handlers in self._live():
             start_ns = self._vm.host.clock.now_ns()
             self._start_section(section.QEMU_VM_SECTION_END, entry)
+            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
             await handlers.save_live_complete_precopy(self._f)
             section.put_section_footer(self._f, entry.section_id)
             self._trace_downtime(entry, "iterable", start_ns)
@@ -282,7 +285,8 @@ class SaveVM:
 
     def _start_section(self, kind: int, entry: SaveStateEntry) -> None:
         self._vm.trace("savevm_section_start", id=entry.idstr, section_id=entry.section_id)
-        section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, entry.version_id)
+        version_id = entry.version_id if entry.stock is None else entry.stock.desc.get("version", entry.version_id)
+        section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, version_id)
 
     def _put_described(self, entry: SaveStateEntry) -> None:
         self._start_section(section.QEMU_VM_SECTION_FULL, entry)
@@ -300,15 +304,7 @@ class SaveVM:
     def _description(self) -> bytes:
         text: dict[str, Any] = {}
         if self._vm.compat.migration_vmdesc_configuration:
-            size = len(self._machine_type().encode())
-            text["configuration"] = {
-                "vmsd_name": "configuration",
-                "version": 1,
-                "fields": [
-                    {"name": "len", "type": "uint32", "size": 4},
-                    {"name": "name", "type": "buffer", "size": size},
-                ],
-            }
+            text["configuration"] = configuration.describe(self._vm, self._machine_type())
         text["page_size"] = TARGET_PAGE_SIZE
         text["devices"] = self._described
         return vmdesc.dumps(text)

@@ -82,7 +82,8 @@ class Migration:
     """Both sides of one machine's migration (`vm.migration`)."""
 
     __slots__ = (
-        "_error", "continue_event", "incoming", "options", "outgoing", "settings", "state", "stats", "tasks", "vm",
+        "_error", "continue_event", "incoming", "multifd_next_channel", "options", "outgoing", "settings", "state", "stats",
+        "tasks", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -94,6 +95,8 @@ class Migration:
         self._error: QemuError | None = None
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        #: which multifd channel is next: the position outlives a migration
+        self.multifd_next_channel = 0
         #: properties of QEMU's object `migration` that are no capability and no parameter
         self.settings: dict[str, Any] = self._default_settings()
         #: set by migrate-continue, migrate_cancel and failures while in pre-switchover

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.migration.state import Migration
+    from fakeqemu.migration.xbzrle import XbzrleStats
     from fakeqemu.system.machine import Machine
 
 PAGE_SIZE = 4096
@@ -28,8 +29,9 @@ class MigrationStats:
 
     __slots__ = (
         "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
-        "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "normal", "pages_per_second",
-        "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
+        "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
+        "pages_per_second", "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
+        "xbzrle",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -38,6 +40,8 @@ class MigrationStats:
         self.catch_up: Callable[[], None] | None = None
         #: bytes of the main channel so far
         self.stream_bytes: Callable[[], int] = lambda: 0
+        #: what the cache of xbzrle did, None without it; set when it is made
+        self.xbzrle: XbzrleStats | None = None
         self.begin(0, 0)
 
     def begin(self, now_ns: int, downtime_limit_ms: int) -> None:
@@ -57,6 +61,8 @@ class MigrationStats:
         self.downtime_bytes = 0
         #: bytes that were only counted, not put (`ram=model`)
         self.model_bytes = 0
+        #: bytes of all multifd channels
+        self.multifd_bytes = 0
         self.dirty_sync_count = 0
         self.dirty_pages_rate = 0
         self.mbps = 0.0
@@ -70,8 +76,8 @@ class MigrationStats:
     def transferred(self) -> int:
         """ram.transferred: all bytes of all channels."""
         if not self._vm.compat.migration_transferred_all:
-            return self.precopy_bytes + self.downtime_bytes
-        return self.stream_bytes() + self.model_bytes
+            return self.precopy_bytes + self.downtime_bytes + self.multifd_bytes
+        return self.stream_bytes() + self.multifd_bytes + self.model_bytes
 
     def total_time_ms(self, now_ns: int) -> int:
         total = self.completed_total_ns if self.completed_total_ns is not None else now_ns - self.start_ns
@@ -98,7 +104,7 @@ class MigrationStats:
             "dirty-sync-missed-zero-copy": 0,
             "postcopy-requests": 0,
             "page-size": PAGE_SIZE,
-            "multifd-bytes": 0,
+            "multifd-bytes": self.multifd_bytes,
             "pages-per-second": self.pages_per_second,
             "precopy-bytes": self.precopy_bytes,
             "downtime-bytes": self.downtime_bytes,
@@ -142,6 +148,11 @@ def _source_info(mig: Migration, info: dict[str, Any]) -> None:
             if vm.compat.migration_top_remaining:
                 info["remaining"] = stats.pending
         info["ram"] = stats.ram_info(completed=completed)
+        if mig.options.on("xbzrle"):
+            from fakeqemu.migration.xbzrle import XbzrleStats
+
+            cache = stats.xbzrle or XbzrleStats()
+            info["xbzrle-cache"] = cache.info(mig.options.get("xbzrle-cache-size"))
         for add in vm.savevm.info:
             info.update(add())
     if mig.error is not None:

@@ -121,6 +121,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Status: active` or `Migration status: active`.",
     ),
     CompatRow(
+        "migration_ignore_shared_named",
+        "x-ignore-shared leaves only shared files with a name behind.",
+        (((), False), ((8, 1), True)),
+        "Shared memfds and anonymous shared memory travel; 7.2 leaves them behind as well.",
+    ),
+    CompatRow(
         "migration_incoming_setup_first",
         "A destination enters `setup` before it looks at the address, and leaves it when that is bad.",
         (((), True), ((8, 2), False)),
@@ -139,10 +145,42 @@ ROWS: tuple[CompatRow, ...] = (
         "`Invalid parameter 'bogus'`; before, what is not known is passed over.",
     ),
     CompatRow(
+        "migration_multifd_count_read",
+        "How often the number of multifd channels is read: once for a migration, or at each place that needs it.",
+        (((), "latched"),),
+        "Counts in the trace event fake_multifd_count_reads; a change during a migration is for the next one either way.",
+        ("latched", "per-call"),
+    ),
+    CompatRow(
+        "migration_multifd_device_state",
+        "Multifd channels have packets with the state of devices.",
+        (((), False), ((10, 0), True)),
+        "`Unknown idstr ... for load state buffer`; before, flags that are not known.",
+    ),
+    CompatRow(
         "migration_multifd_flush_word",
         "The RAM section has a word that asks for a flush of the multifd channels.",
         (((), False), ((8, 1), True)),
         "Before, `Unknown combination of migration flags: 0x200`.",
+    ),
+    CompatRow(
+        "migration_multifd_id_words",
+        "How a multifd channel's id that is too large is refused.",
+        (((), "version"), ((8, 2), "greater"), ((11, 1), "exceeds")),
+        "`received channel version 1 expected 1`; `... is greater than number of channels 2`; `... exceeds channel count 2`.",
+        ("version", "greater", "exceeds"),
+    ),
+    CompatRow(
+        "migration_multifd_init_counted",
+        "multifd-bytes counts the packets with which channels begin.",
+        (((), False), ((8, 1), True)),
+        "64 bytes a channel.",
+    ),
+    CompatRow(
+        "migration_multifd_init_fatal",
+        "A multifd channel that does not begin well ends the migration.",
+        (((), False), ((8, 0), True)),
+        "Status failed and an error-desc; before, a line on stderr, and the destination goes on waiting.",
     ),
     CompatRow(
         "migration_multifd_levels_settable",
@@ -151,10 +189,29 @@ ROWS: tuple[CompatRow, ...] = (
         "Before, it passes over them: they keep their values, whatever was asked.",
     ),
     CompatRow(
+        "migration_multifd_packet_words",
+        "How a multifd packet that is wrong is refused.",
+        (((), "early"), ((9, 0), "late")),
+        "`received packet magic 0 and expected magic 11223344`; `received packet magic 0, expected 11223344`.",
+        ("early", "late"),
+    ),
+    CompatRow(
+        "migration_multifd_peek",
+        "A destination with multifd tells the main connection from the others by its first bytes, not by its being first.",
+        (((), False), ((8, 0), True)),
+        "Before, `received packet magic 5145564d expected 11223344` when the main connection comes later.",
+    ),
+    CompatRow(
         "migration_multifd_postcopy",
         "Multifd and postcopy-ram may be on together.",
         (((), True), ((8, 0), False), ((10, 1), True)),
         "`Postcopy is not yet compatible with multifd` where not.",
+    ),
+    CompatRow(
+        "migration_multifd_sync_allocates_none",
+        "A SYNC packet of a multifd channel says that it has room for no pages.",
+        (((), False), ((9, 0), True)),
+        "0 instead of 128 in the packet.",
     ),
     CompatRow(
         "migration_option_words",

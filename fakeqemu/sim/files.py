@@ -102,13 +102,15 @@ class SimFileChannel(Channel):
     async def write_fds(self, data: bytes, fds: list[int]) -> None:  # noqa: ARG002
         raise os_error(errno.ENOTSOCK)
 
-    async def read_at(self, size: int, offset: int) -> bytes:
+    async def read_at(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`; b"" at the end. The position stays."""
         return self._file.read_at(size, offset)
 
-    async def write_at(self, data: bytes | bytearray | memoryview, offset: int) -> None:
-        """Write all of `data` at `offset`. The position stays."""
-        self._file.write_at(data, offset)
+    async def write_at(self, offset: int, *buffers: bytes | bytearray | memoryview) -> None:
+        """Write all bytes from `offset` on. The position stays."""
+        for buffer in buffers:
+            self._file.write_at(buffer, offset)
+            offset += len(buffer)
 
     def seek(self, offset: int) -> None:
         """Go on reading and writing at `offset`."""

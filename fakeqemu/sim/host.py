@@ -39,6 +39,8 @@ class SimHost(Host):
         self._next_tid = self.pid
         self._table: dict[int, OpenFile] = {}
         self._generators: dict[str, Random] = {}
+        #: whether the process was killed
+        self.killed = False
         #: what was logged: stderr of the process
         self.log_lines: list[str] = []
         #: programs that `spawn` finds, by argv[0]: called with the arguments and the far end of the channel
@@ -75,6 +77,8 @@ class SimHost(Host):
 
     def close_fd(self, fd: int) -> None:
         """Give a descriptor back; raises EBADF."""
+        if self.killed:
+            return  # they are all closed
         self.open_file(fd)
         self._table.pop(fd).release()
 
@@ -137,6 +141,11 @@ class SimHost(Host):
 
     def log(self, text: str) -> None:
         self.log_lines.append(text)
+
+    def kill(self) -> None:
+        self.world.network.forget(self)
+        self.close_all()
+        self.killed = True
 
     def close_all(self) -> None:
         """The process is gone: its tasks are cancelled and its descriptors closed, as the kernel does."""

@@ -176,7 +176,7 @@ class SimListener(Listener):
     def __init__(
         self, host: SimHost, address: SocketAddress, on_channel: Callable[[Channel], None], backlog: int, name: str
     ) -> None:
-        self._host = host
+        self.host = host
         self._address = address
         self._on_channel = on_channel
         self._waiting: list[SimSocket] = []
@@ -197,19 +197,19 @@ class SimListener(Listener):
         """A connection is there, to be accepted in a later turn."""
         socket.retain()
         self._waiting.append(socket)
-        self._host.call_soon(self._accept)
+        self.host.call_soon(self._accept)
 
     def _accept(self) -> None:
         if self._waiting and not self._paused and not self.closed:
             socket = self._waiting.pop(0)
             self._make_room()
-            channel = self._host.channel_for_fd(self._host.install(socket), name=self._name)
+            channel = self.host.channel_for_fd(self.host.install(socket), name=self._name)
             socket.release()
             self._on_channel(channel)
 
     def _make_room(self) -> None:
         self.room.set_result()
-        self.room = Future(self._host.world)
+        self.room = Future(self.host.world)
 
     def pause(self) -> None:
         self._paused = True
@@ -217,13 +217,16 @@ class SimListener(Listener):
     def resume(self) -> None:
         self._paused = False
         for _ in self._waiting:
-            self._host.call_soon(self._accept)
+            self.host.call_soon(self._accept)
 
     def close(self) -> None:
-        if self.closed:
-            return
+        if not self.closed:
+            self.host.world.network.unbind(self._address)
+            self.drop()
+
+    def drop(self) -> None:
+        """Stop listening; connections that nobody accepted are closed."""
         self.closed = True
-        self._host.world.network.unbind(self._address)
         for socket in self._waiting:
             socket.release()
         self._waiting.clear()
@@ -296,6 +299,13 @@ class SimNetwork:
         self._bound.pop(_key(address), None)
         if address["type"] == "unix" and not address.get("abstract"):
             self._world.files.sockets.pop(address["path"], None)
+
+    def forget(self, host: SimHost) -> None:
+        """A process is gone: nobody listens any more where it did; names of UNIX sockets stay."""
+        for key, listener in list(self._bound.items()):
+            if listener.host is host:
+                del self._bound[key]
+                listener.drop()
 
     async def connect(self, address: SocketAddress) -> SimSocket:
         """Connect; raises QemuError in QEMU's words. Waits while the listener's backlog is full."""

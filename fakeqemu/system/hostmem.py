@@ -62,6 +62,9 @@ class HostMemoryBackend(UserCreatable):
         self.define("host-nodes", "int", default=[], visited_as="hostmem-nodes")
         self.define("x-use-canonical-path-for-ramblock-id", "bool", default=False)
 
+    #: whether the pages are those of a file with a name
+    has_named_file = False
+
     def default_share(self) -> bool:
         return False
 
@@ -101,7 +104,8 @@ class HostMemoryBackend(UserCreatable):
         self._check_policy()
         store = self.allocate()
         length = -(-self.size // PAGE_SIZE) * PAGE_SIZE
-        self.block = RAMBlock(self.block_name(), length, store, share=bool(self.value("share")))
+        share = bool(self.value("share"))
+        self.block = RAMBlock(self.block_name(), length, store, share=share, named_file=self.has_named_file)
         region = Object(self.vm, "memory-region")
         region.attach_record(
             {
@@ -165,6 +169,7 @@ class MemoryBackendFile(HostMemoryBackend):
     """A file of the host."""
 
     __slots__ = ()
+    has_named_file = True
 
     #: properties that nobody may change later -> how QEMU says so
     _FIXED = {

@@ -31,6 +31,8 @@ MADE = "made"
 REAL = "real"
 
 _ENXIO = 6
+#: pages of a file that are read at once when somebody asks what they hold
+_LOOK_AHEAD_PAGES = 256
 _made_unit = Struct("<QQ")
 
 
@@ -128,7 +130,10 @@ class SparseStore:
         at = first
         last = first + n
         step = bisect_right(self._starts, at) - 1
-        real = sorted(p for p in self._real if first <= p < last) if self._real else []
+        if n < len(self._real):
+            real = [page for page in range(first, last) if page in self._real]
+        else:
+            real = sorted(page for page in self._real if first <= page < last)
         while at < last:
             end = min(last, self._starts[step + 1] if step + 1 < len(self._starts) else last)
             kind = MADE if self._generations[step] else ZERO
@@ -166,6 +171,11 @@ class SparseStore:
             else:
                 self._real[page] = content
             page += 1
+
+    def write_scattered(self, page: int, pages: list[memoryview]) -> None:
+        """Real bytes for pages that follow each other, one buffer each."""
+        for number, content in enumerate(pages, page):
+            self.write(number, content)
 
     def zero(self, first: int, n: int) -> None:
         self._set_generation(first, n, 0)
@@ -215,28 +225,25 @@ class MappedStore:
         at = first
         last = first + n
         while at < last:
-            data, end = self._extent(at, last)
+            data = self._next_data(at, last)
             if data > at:
                 yield at, data - at, ZERO
             at = data
-            while at < end:
-                length = min(256, end - at)
+            length = min(_LOOK_AHEAD_PAGES, last - at)
+            if length:
                 yield from _split_by_zero(at, self.read(at, length))
-                at += length
+            at += length
 
-    def _extent(self, first: int, last: int) -> tuple[int, int]:
-        """First page of the next data in [first, last) and the page after it; both `last` when there is none."""
+    def _next_data(self, first: int, last: int) -> int:
+        """First page in [first, last) that is no hole, `last` when there is none.
+
+        Where the data ends is not asked: a file system may have to look at every page up to there.
+        """
         try:
             start = os.lseek(self.fd, self._offset + first * PAGE_SIZE, os.SEEK_DATA)
-            end = os.lseek(self.fd, start, os.SEEK_HOLE)
         except OSError as err:
-            if err.errno == _ENXIO:  # nothing but a hole up to the end
-                return last, last
-            return first, last  # a file system that cannot tell
-        return (
-            min(last, max(first, (start - self._offset) // PAGE_SIZE)),
-            min(last, -(-(end - self._offset) // PAGE_SIZE)),
-        )
+            return last if err.errno == _ENXIO else first  # nothing but a hole up to the end; or one that cannot tell
+        return min(last, max(first, (start - self._offset) // PAGE_SIZE))
 
     def read(self, first: int, n: int) -> bytes:
         size = n * PAGE_SIZE
@@ -245,6 +252,12 @@ class MappedStore:
 
     def write(self, page: int, data: bytes | memoryview) -> None:
         os.pwrite(self.fd, data, self._offset + page * PAGE_SIZE)
+
+    def write_scattered(self, page: int, pages: list[memoryview]) -> None:
+        """Pages that follow each other, one buffer each, not more than 1024."""
+        if os.pwritev(self.fd, pages, self._offset + page * PAGE_SIZE) != len(pages) * PAGE_SIZE:
+            for number, content in enumerate(pages, page):  # the disk is full, most likely: say so
+                self.write(number, content)
 
     def zero(self, first: int, n: int) -> None:
         for start, length, kind in list(self.runs(first, n)):
@@ -267,7 +280,7 @@ def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
     start = 0
     kind = ""
     for page in range(n):
-        this = ZERO if data[page * PAGE_SIZE : (page + 1) * PAGE_SIZE] == ZERO_PAGE else REAL
+        this = ZERO if data.startswith(ZERO_PAGE, page * PAGE_SIZE) else REAL
         if this != kind:
             if page:
                 yield first + start, page - start, kind
@@ -278,7 +291,7 @@ def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
 class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
-    __slots__ = ("dirty", "generation", "guest_address", "idstr", "page_size", "received", "share", "store",
+    __slots__ = ("dirty", "generation", "guest_address", "idstr", "named_file", "page_size", "received", "share", "store",
                  "used_length")  # fmt: skip
 
     def __init__(
@@ -288,13 +301,17 @@ class RAMBlock:
         store: SparseStore | MappedStore | None = None,
         *,
         share: bool = False,
+        named_file: bool = False,
         page_size: int = PAGE_SIZE,
     ) -> None:
-        """`share`: another process sees what is written; `page_size`: that of the host memory behind it."""
+        """`share`: another process sees what is written; `named_file`: it is a file with a name, which others can open;
+        `page_size`: that of the host memory behind it.
+        """
         self.idstr = idstr
         self.used_length = length
         self.store: SparseStore | MappedStore = store if store is not None else SparseStore()
         self.share = share
+        self.named_file = named_file
         self.page_size = page_size
         #: where the guest sees it
         self.guest_address = 0
@@ -318,6 +335,10 @@ class RAMBlock:
     def write_pages(self, first: int, data: bytes | memoryview) -> None:
         """Put whole pages of real bytes, without marking them dirty."""
         self.store.write(first, data)
+
+    def write_scattered(self, first: int, pages: list[memoryview]) -> None:
+        """Put pages of real bytes that follow each other, one buffer each, without marking them dirty."""
+        self.store.write_scattered(first, pages)
 
     def zero_pages(self, first: int, n: int) -> None:
         self.store.zero(first, n)

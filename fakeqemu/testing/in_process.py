@@ -41,6 +41,7 @@ class InProcess:
             seed=settings.get("seed", "0"),
             program=program,
         )
+        self.host.kill = self.close  # type: ignore[method-assign]  # the tester's process lives on
         self.machine = new_machine(self.host, profile, settings)
         # what a test's tool is told is held against the profile's schema; a mismatch counts as a bug of ours
         self.machine.dispatcher.check_replies = True

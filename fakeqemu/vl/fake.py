@@ -6,6 +6,7 @@ clock=real|scaled:RATE|manual
 seed=TEXT                what chance draws from
 ram=wire|model           what travels of make-believe RAM
 kvm=off|on               whether KVM is there
+scenario=FILE            what the guest does and what goes wrong: see fakeqemu/scenario
 host=FILE                the make-believe host's hardware
 transcript=FILE          record all conversations of monitors
 guest.dirty-rate=SIZE    what the guest writes in a second while it runs
@@ -21,9 +22,9 @@ TYPE_CHECKING = False
 
 #: keys with a fixed set of words, keys with any text, keys that begin so
 _WORDS = {"ram": ("wire", "model"), "kvm": ("off", "on")}
-_FREE = ("profile", "seed", "host", "transcript", "clock", "guest.dirty-rate", "guest.working-set")
+_FREE = ("profile", "seed", "host", "scenario", "transcript", "clock", "guest.dirty-rate", "guest.working-set")
 _PREFIXES = ("compat.",)
-_LATER = ("scenario", "control")
+_LATER = ("control",)
 
 DEFAULT_PROFILE = "next"
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: the class behind -global migration.*
 _MIGRATION = "migration"
+#: its properties that are no capability and no parameter, but change something here
+_EMULATED_SETTINGS = ("switchover-ack-legacy",)
 
 
 class GlobalRefused(QemuError):
@@ -62,6 +64,9 @@ def _set_migration(vm: Machine, name: str, text: str) -> None:
         if key in options.parameters:
             options.parameters[key] = value
             return
+    if name in _EMULATED_SETTINGS:
+        vm.migration.settings[name] = value
+        return
     if value != found.get("default-value"):
         raise NotEmulated(f"-global {_MIGRATION}.{name}")
 

@@ -220,3 +220,115 @@ async def test_older_releases_understand_us_and_we_them(
     await destination.execute("migrate-incoming", {"uri": f"unix:{directory}/dst.mig"})
     await source.execute("migrate", {"uri": f"unix:{directory}/dst.mig"})
     await both.completed()
+
+
+@pytest.mark.parametrize("offset", [0, 1000, 3 << 20])
+@pytest.mark.parametrize("direct_io", [False, True], ids=["buffered", "direct-io"])
+async def test_memory_has_its_place_in_a_mapped_file(sides: Sides, offset: int, direct_io: bool) -> None:
+    path = sides.directory / "saved"
+    uri = f"file:{path},offset={offset}"
+    await sides.capabilities(mapped_ram=True)
+    for vm in (sides.source, sides.destination):
+        await vm.execute("migrate-set-parameters", {"direct-io": direct_io})
+    await sides.source.execute("migrate", {"uri": uri})
+    await sides.source.wait_status("completed")
+    pages = -(-(offset + 0x82 + 256) // MIB) * MIB
+    saved = path.read_bytes()
+    assert saved[pages : pages + RAM_BYTES] == sides.content
+    await sides.destination.execute("migrate-incoming", {"uri": uri})
+    info = await sides.completed()
+    start, end = 0x82 + 256, len(saved) - pages - RAM_BYTES
+    assert info["ram"]["transferred"] == start + end + info["ram"]["normal-bytes"]
+    assert info["ram"]["downtime-bytes"] == 256
+
+
+def damaged(saved: bytes) -> dict[str, bytes]:
+    """A mapped-ram file with something wrong in the header of its only block, or with its end missing."""
+
+    def put(at: int, data: bytes) -> bytes:
+        return saved[: 0x66 + at] + data + saved[0x66 + at + len(data) :]
+
+    return {
+        "version": put(0, (2).to_bytes(4, "big")),
+        "page size": put(4, (8192).to_bytes(8, "big")),
+        "bitmap beyond": put(12, (1 << 40).to_bytes(8, "big")),
+        "bitmap far beyond": put(12, (1 << 63).to_bytes(8, "big")),
+        "pages beyond": put(20, (1 << 40).to_bytes(8, "big")),
+        "pages far beyond": put(20, (1 << 63).to_bytes(8, "big")),
+        "cut in the header": saved[: 0x66 + 10],
+        "cut in the bitmap": saved[: 0x66 + 100],
+        "cut in the pages": saved[: MIB + 5 * PAGE],
+        "cut behind the pages": saved[: 9 * MIB],
+        "no page is there": put(28, bytes(256)),
+    }
+
+
+async def test_damaged_mapped_files_end_in_the_same_words(start_vm: Start, directory: Path) -> None:
+    source = await start_vm(OURS, "src")
+    (directory / "src.ram").write_bytes(pattern())
+    mapped = {"capabilities": [{"capability": name, "state": True} for name in ("mapped-ram", "events")]}
+    await source.execute("migrate-set-capabilities", mapped)
+    await source.execute("migrate", {"uri": f"file:{directory}/good"})
+    await source.wait_status("completed")
+    for name, data in damaged((directory / "good").read_bytes()).items():
+        (directory / "bad").write_bytes(data)
+        ends = []
+        for kind in (OURS, REAL):
+            vm = await start_vm(kind, "dst", "-incoming", "defer")
+            (directory / "dst.ram").write_bytes(b"\7" * RAM_BYTES)
+            await vm.execute("migrate-set-capabilities", mapped)
+            await vm.execute("migrate-incoming", {"uri": f"file:{directory}/bad", "exit-on-error": False})
+            await vm.wait_status("completed", "failed")
+            info = await vm.execute("query-migrate")
+            await vm.stop()
+            said = stderr_of(vm).partition(": ")[2]
+            ends.append((info, said, (directory / "dst.ram").read_bytes()))
+        assert ends[0] == ends[1], name
+
+
+@pytest.mark.parametrize(
+    ("backend", "version"), [("memfd", "11.1"), ("file", "11.1"), ("memfd", "7.2"), ("ram", "7.2")]
+)
+async def test_ignore_shared_leaves_the_same_memory_behind(
+    start_vm: Start, directory: Path, backend: str, version: str
+) -> None:
+    totals = []
+    for kind in (OURS, REAL):
+        path = f",mem-path={directory}/shared.ram" if backend == "file" else ""
+        memory = f"memory-backend-{backend},id=shared,size=4M,share=on{path}"
+        machine = ("-machine", "none,memory-backend=shared", "-m", "4", "-object", memory)
+        vm = await start(kind, directory, kind, *machine, version=version)
+        listed = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+        await vm.execute("migrate-set-capabilities", {"capabilities": listed})
+        await vm.execute("migrate", {"uri": "exec:cat > /dev/null"})
+        await vm.wait_status("completed")
+        totals.append((await vm.execute("query-migrate"))["ram"]["total"])
+        await vm.stop()
+    assert totals[0] == totals[1]
+
+
+async def test_shared_memory_stays_where_it_is(sides: Sides) -> None:
+    await sides.capabilities(x_ignore_shared=True, return_path=True)
+    await sides.destination.execute("migrate-incoming", {"uri": f"unix:{sides.directory}/dst.mig"})
+    await sides.source.execute("migrate", {"uri": f"unix:{sides.directory}/dst.mig"})
+    await sides.source.wait_status("completed")
+    await sides.destination.wait_status("completed")
+    info = await sides.source.execute("query-migrate")
+    assert (info["ram"]["total"], info["ram"]["normal"], info["ram"]["duplicate"]) == (0, 0, 0)
+    assert not any((sides.directory / "dst.ram").read_bytes())
+
+
+@pytest.mark.parametrize("kind", [OURS, REAL])
+@pytest.mark.parametrize("mapped", [False, True], ids=["stream", "mapped-ram"])
+async def test_without_detection_zero_pages_go_as_all_others(
+    start_vm: Start, directory: Path, kind: str, mapped: bool
+) -> None:
+    (directory / "src.ram").write_bytes(pattern())
+    source = await start_vm(kind, "src")
+    listed = [{"capability": "events", "state": True}, {"capability": "mapped-ram", "state": mapped}]
+    await source.execute("migrate-set-capabilities", {"capabilities": listed})
+    await source.execute("migrate-set-parameters", {"zero-page-detection": "none"})
+    await source.execute("migrate", {"uri": f"file:{directory}/saved"})
+    await source.wait_status("completed")
+    ram = (await source.execute("query-migrate"))["ram"]
+    assert (ram["normal"], ram["duplicate"]) == (RAM_BYTES // PAGE, 0)

@@ -9,6 +9,7 @@ import pytest
 
 from fakeqemu.error import QemuError
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
+from fakeqemu.migration.options import EMULATED_CAPABILITIES
 from fakeqemu.sim.world import SimWorld
 from fakeqemu.system.ramblock import RAMBlock
 from fakeqemu.testing.sim_machine import SimMachine
@@ -610,11 +611,19 @@ def test_no_blocker_may_come_while_a_migration_runs() -> None:
         pair.source.vm.savevm.add_blocker("late", "late")
 
 
-@pytest.mark.parametrize("capability", ["multifd", "postcopy-ram", "xbzrle", "mapped-ram", "dirty-bitmaps"])
+@pytest.mark.parametrize(
+    "capability",
+    [
+        name
+        for name in ("multifd", "postcopy-ram", "xbzrle", "dirty-bitmaps", "x-colo")
+        if name not in EMULATED_CAPABILITIES
+    ],
+)
 def test_what_is_not_emulated_says_so_and_changes_nothing(capability: str) -> None:
     pair = Pair()
+    pair.capabilities(return_path=True)
     pair.source.execute("migrate-set-capabilities", capabilities=[{"capability": capability, "state": True}])
-    uri = "file:/tmp/x" if capability == "mapped-ram" else URI
+    uri = URI
     with pytest.raises(QemuError, match=f"^Migration with capability '{capability}' is not emulated$"):
         pair.source.execute("migrate", uri=uri)
     assert pair.source.execute("query-migrate") == {}

@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "fakeqemu.monitor": 5,
     "fakeqemu.vl": 6,
     "fakeqemu.faults": 7,
+    "fakeqemu.scenario": 7,
     "fakeqemu.io": 1,  # a way to be a Host; who may import it is checked apart
     "fakeqemu.sim": 1,
     "fakeqemu.record": 8,

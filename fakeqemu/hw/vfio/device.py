@@ -129,7 +129,7 @@ class VFIODevice:
 
     def migration_flags(self) -> int:
         """The migration feature's flags; raises OSError where the kernel has no such feature for the device."""
-        self.vm.faults.check("vfio_query_migration_flags", device=self.name)
+        self.vm.faults.check("fake_vfio_query_migration_flags", device=self.name)
         features = self.function.migration
         if not features.flags:
             raise os_error(features.errno)

@@ -48,8 +48,8 @@ class VFIOSaveHandlers(SaveVMHandlers):
     """Saving and loading of one device."""
 
     __slots__ = (
-        "_buffer_size", "_initial_data_sent", "_mig", "_precopy_dirty", "_precopy_initial", "_stop_copy_size", "_vbasedev",
-        "_vm",
+        "_ack_asked", "_buffer_size", "_initial_data_sent", "_mig", "_precopy_dirty", "_precopy_initial", "_stop_copy_size",
+        "_vbasedev", "_vm",
     )  # fmt: skip
 
     has_save_state = True
@@ -62,7 +62,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
         self._stop_copy_size = 0
         self._precopy_initial = 0
         self._precopy_dirty = 0
-        self._initial_data_sent = False
+        self._initial_data_sent = self._ack_asked = False
 
     # --- source ---------------------------------------------------------------------------------------
 
@@ -81,6 +81,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
         f.put_be64(VFIO_MIG_FLAG_DEV_SETUP_STATE)
         self._query_stop_copy_size()
         self._buffer_size = min(VFIO_MIG_DEFAULT_DATA_BUFFER_SIZE, self._stop_copy_size)
+        self._vm.faults.check("vfio_save_setup", device=name)
         if self._buffer_size == 0:
             raise QemuError(f"{name}: Failed to allocate migration data buffer")
         if mig.can_precopy:
@@ -108,10 +109,15 @@ class VFIOSaveHandlers(SaveVMHandlers):
         return self._mig.in_precopy
 
     def state_pending_estimate(self) -> Pending:
-        precopy = self._precopy_initial + self._precopy_dirty if self._mig.in_precopy else 0
-        if self._vm.compat.vfio_pending_split:
-            return Pending(precopy=precopy, stopcopy=max(0, self._stop_copy_size - precopy))
-        return Pending(precopy=precopy)
+        if not self._mig.in_precopy:
+            precopy = acks = 0
+        else:
+            precopy = self._precopy_initial + self._precopy_dirty
+            # With the first sizes comes the wish that the destination says when it has got the initial data.
+            acks = int(not self._ack_asked and self._vm.savevm.capability("switchover-ack"))
+            self._ack_asked = True
+        stop_copy = max(0, self._stop_copy_size - precopy) if self._vm.compat.vfio_pending_split else 0
+        return Pending(precopy=precopy, stopcopy=stop_copy, acks=acks)
 
     async def state_pending_exact(self) -> Pending:
         self._query_stop_copy_size()
@@ -173,6 +179,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
 
     async def save_state(self, f: QEMUFile) -> None:
         f.put_be64(VFIO_MIG_FLAG_DEV_CONFIG_STATE)
+        self._vm.faults.check("vfio_save_device_config_state", device=self._vbasedev.name)
         self._vbasedev.dev.save_config(f)
         f.put_be64(VFIO_MIG_FLAG_END_OF_STATE)
         self._vm.trace("vfio_save_device_config_state", name=self._vbasedev.name)
@@ -184,7 +191,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
             except QemuError as err:
                 self._vm.error_report(err.desc)
         self._precopy_initial = self._precopy_dirty = 0
-        self._initial_data_sent = False
+        self._initial_data_sent = self._ack_asked = False
         self._mig.close_data()
         self._vm.trace("vfio_save_cleanup", name=self._vbasedev.name)
 
@@ -233,6 +240,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
                 raise StreamError(os.strerror(err.errno or errno.EIO), err.errno or errno.EIO) from None
 
     async def _load_config(self, f: QEMUFile) -> None:
+        self._vm.faults.check("vfio_load_device_config_state_start", device=self._vbasedev.name)
         await self._vbasedev.dev.load_config(f)
         end = await f.get_be64()
         if end != VFIO_MIG_FLAG_END_OF_STATE:
@@ -245,6 +253,9 @@ class VFIOSaveHandlers(SaveVMHandlers):
             raise StreamError(f"{self._vbasedev.name}: Received INIT_DATA_SENT but switchover ack is not used")
         if self._vm.savevm.approve_switchover is not None:
             await self._vm.savevm.approve_switchover()
+
+    def switchover_ack_needed(self) -> bool:
+        return self._mig.can_precopy
 
     def load_cleanup(self) -> None:
         self._mig.close_data()

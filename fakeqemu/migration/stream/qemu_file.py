@@ -31,6 +31,8 @@ _BE64 = Struct(">Q")
 
 #: what one read asks for
 READ_SIZE = 1 << 18
+#: a rest of what was read that is smaller than this is made whole by a read of its own
+_SMALL_REST = 1 << 13
 #: buffers of this size travel as they are, smaller ones are copied together
 _NO_COPY_SIZE = 2048
 #: how many buffers one system call takes
@@ -113,6 +115,12 @@ class QEMUFile:
         self._iov.append(data)
         self._iov_size += len(data)
 
+    def put_buffers(self, buffers: list[bytes | bytearray | memoryview]) -> None:
+        """Append many buffers. None is copied: all must stay as they are until the next flush."""
+        self._close_small()
+        self._iov += buffers
+        self._iov_size += sum(map(len, buffers))
+
     def put_counted_string(self, text: str) -> None:
         data = text.encode()
         assert len(data) < 256, "a counted string has at most 255 bytes"
@@ -148,6 +156,18 @@ class QEMUFile:
                 raise self.write_error from None
             self.flushed += sum(map(len, part))
 
+    async def put_at(self, offset: int, data: bytes) -> None:
+        """Write at a place of a file, at once, and leave the position; raises QemuError. The bytes count as sent."""
+        assert self.channel is not None
+        if self.write_error is not None:
+            raise self.write_error
+        try:
+            await self.channel.write_at(offset, data)
+        except OSError as err:
+            self.write_error = QemuError(f"Unable to write to {self.kind}: {strerror(err.errno)}")
+            raise self.write_error from None
+        self.flushed += len(data)
+
     async def rate_limit(self) -> None:
         """Wait until more may be sent. For handlers that send much in one go."""
         if self.limiter is not None:
@@ -163,8 +183,10 @@ class QEMUFile:
     async def fill(self, size: int) -> None:
         """Wait until `size` bytes are there; raises EndOfStream when they never will be, and forgets what was."""
         while len(self._in) - self._pos < size:
+            # Behind the beginning of a record only its rest is asked for: no more than that is copied together.
+            left = len(self._in) - self._pos
             try:
-                await self._read_more(size)
+                await self._read_more(size - left if 0 < left < _SMALL_REST else max(READ_SIZE, size - left))
             except EndOfStream:
                 self._pos = len(self._in)
                 raise
@@ -175,7 +197,7 @@ class QEMUFile:
         chunk = b""
         if self.channel is not None:
             try:
-                chunk = await self.channel.read(max(READ_SIZE, size - self.available))
+                chunk = await self.channel.read(size)
             except OSError as err:
                 self.end = EndOfStream(f"Unable to read from {self.kind}: {strerror(err.errno)}")
                 raise self.end from None
@@ -209,7 +231,7 @@ class QEMUFile:
         """Up to `size` bytes, left where they are; fewer only at the end."""
         while self.available < size:
             try:
-                await self._read_more(size)
+                await self._read_more(max(READ_SIZE, size - self.available))
             except EndOfStream:
                 break
         return self._in[self._pos : self._pos + size]
@@ -248,7 +270,37 @@ class QEMUFile:
             self._pos += step
             size -= step
 
+    async def get_at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from a place of a file, fewer only at its end; the position stays. Raises EndOfStream."""
+        assert self.channel is not None
+        data = b""
+        while len(data) < size:
+            try:
+                chunk = await self.channel.read_at(offset + len(data), size - len(data))
+            except (OSError, OverflowError) as err:
+                number = err.errno if isinstance(err, OSError) else errno.EINVAL
+                raise EndOfStream(f"Unable to read from {self.kind}: {strerror(number)}") from None
+            if not chunk:
+                break
+            data = data + chunk if data else chunk
+        return data
+
     # --- both -----------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Where in the file the next byte is read or, when all was flushed, written."""
+        assert self.channel is not None
+        return self.channel.tell() - self.available
+
+    def seek(self, position: int) -> None:
+        """Go on at a place of the file. What was put must have been flushed; what was read ahead is forgotten."""
+        assert self.channel is not None
+        assert self.bytes_transferred == self.flushed
+        self.channel.seek(position)
+        self._in = b""
+        self._pos = 0
+        self.end = None
 
     def shutdown(self) -> None:
         """Break the conversation: those who wait in it go on with an error."""

@@ -25,7 +25,6 @@ def test_where_the_option_is_found() -> None:
         ("kvm=1", "expects off or on, not '1'"),
         ("clock=fast", "expects real, scaled:RATE or manual, not 'fast'"),
         ("clock=scaled:0", "expects real"),
-        ("scenario=x", "not emulated"),
         ("control=x", "not emulated"),
         ("seed", "'seed' is no key=value"),
     ],

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""A channel that misbehaves as links do: slow, thin, in pieces, broken off, changed on the way.
+
+    who uses it ── FaultyChannel ── the channel
+
+Every read and write is a fault point (`fake_channel_read`, `fake_channel_write`), so rules apply to them as well; what
+belongs to the link as a whole, or happens at a byte, is a `LinkFault`. Faults are looked up by the channel's name at each
+call: one that is added in the middle acts from then on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fakeqemu.faults.catalogue import READ, WRITE
+from fakeqemu.host.channel import Channel
+from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
+from fakeqemu.trace import matches
+
+if TYPE_CHECKING:
+    from fakeqemu.host.channel import SocketAddress
+    from fakeqemu.host.sync import Future
+    from fakeqemu.system.machine import Machine
+
+READING = "read"
+WRITING = "write"
+BOTH = "both"
+
+
+@dataclass(slots=True)
+class LinkFault:
+    """Faults of one direction, or both, of the channels whose names fit. What is None does not happen.
+
+    `..._at` are positions in bytes from the channel's beginning in that direction.
+    """
+
+    channel: str = "*"
+    direction: str = BOTH
+    latency_ms: float = 0
+    bandwidth: int | None = None
+    #: no call moves more than this
+    slice: int | None = None
+    #: from this byte on nothing moves, until `released`
+    stall_at: int | None = None
+    #: the connection is gone with ECONNRESET
+    reset_at: int | None = None
+    #: the connection ends as if the other side had closed it
+    close_at: int | None = None
+    #: the bits of this byte are inverted
+    corrupt_at: int | None = None
+    released: bool = False
+    waiters: list[Future] = field(default_factory=list)
+
+    def release(self) -> None:
+        """What was stalled goes on."""
+        self.released = True
+        for waiter in self.waiters:
+            waiter.set_result()
+
+    def fits(self, channel: str, direction: str) -> bool:
+        return self.direction in (BOTH, direction) and matches(self.channel, channel)
+
+
+class FaultyChannel(Channel):
+    """A channel as it is, but for the faults that fit it."""
+
+    def __init__(self, vm: Machine, inner: Channel, faults: list[LinkFault]) -> None:
+        super().__init__(inner.name)
+        self._vm = vm
+        self._inner = inner
+        self._faults = faults
+        self._position = {READING: 0, WRITING: 0}
+        self._stalled: list[Future] = []
+        self._broken: OSError | None = None
+        self._shut = False
+        self.can_read = inner.can_read
+        self.can_write = inner.can_write
+        self.is_socket = inner.is_socket
+        self.is_seekable = inner.is_seekable
+
+    def __getattr__(self, name: str) -> Any:
+        """What only some channels have: positions, descriptors."""
+        return getattr(self._inner, name)
+
+    # --- pulled ---------------------------------------------------------------------------------------
+
+    async def read(self, size: int) -> bytes:
+        position = self._position[READING]
+        await self._vm.faults.pass_through(READ, channel=self.name, position=position)
+        faults = self._fitting(READING)
+        size = await self._before(faults, READING, size)
+        if size == 0:
+            return b""
+        data = await self._inner.read(size)
+        self._position[READING] += len(data)
+        await self._after(faults, len(data))
+        return _corrupted(faults, position, data)
+
+    async def peek(self, size: int) -> bytes:
+        return await self._inner.peek(size)
+
+    async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
+        faults = self._fitting(WRITING)
+        total = sum(map(len, buffers))
+        await self._vm.faults.pass_through(WRITE, channel=self.name, position=self._position[WRITING], size=total)
+        if not faults:
+            self._position[WRITING] += total
+            await self._inner.write(*buffers)
+            return
+        data = b"".join(bytes(buffer) for buffer in buffers)
+        while data:
+            step = await self._before(faults, WRITING, len(data))
+            position = self._position[WRITING]
+            if step == 0:  # ended as by the other side: nobody will read it
+                raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+            await self._after(faults, step)
+            await self._inner.write(_corrupted(faults, position, data[:step]))
+            self._position[WRITING] += step
+            data = data[step:]
+
+    async def write_fds(self, data: bytes, fds: list[int]) -> None:
+        await self._vm.faults.pass_through(WRITE, channel=self.name, position=self._position[WRITING], size=len(data))
+        await self._inner.write_fds(data, fds)
+        self._position[WRITING] += len(data)
+
+    def take_fds(self) -> list[int]:
+        return self._inner.take_fds()
+
+    def _fitting(self, direction: str) -> list[LinkFault]:
+        return [fault for fault in self._faults if fault.fits(self.name, direction)]
+
+    async def _before(self, faults: list[LinkFault], direction: str, size: int) -> int:
+        """How many bytes may move now; 0: the conversation is over. Raises OSError where the connection breaks."""
+        position = self._position[direction]
+        for fault in faults:
+            if fault.slice is not None:
+                size = min(size, fault.slice)
+            for at in (fault.stall_at, fault.reset_at, fault.close_at):
+                if at is not None and position < at:
+                    size = min(size, at - position)
+            if fault.stall_at is not None and position >= fault.stall_at:
+                await self._stall(fault)
+            if fault.reset_at is not None and position >= fault.reset_at and self._broken is None:
+                self._note("reset", position)
+                self._broken = OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                self._inner.shutdown()
+            if fault.close_at is not None and position >= fault.close_at:
+                self._note("close", position)
+                self._inner.shutdown()
+                return 0
+        if self._broken is not None:
+            raise self._broken
+        return size
+
+    async def _stall(self, fault: LinkFault) -> None:
+        if not fault.released and not self._shut:
+            self._note("stall", fault.stall_at or 0)
+        while not fault.released and not self._shut:
+            waiter = self._vm.host.future()
+            self._stalled.append(waiter)
+            fault.waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._stalled.remove(waiter)
+                fault.waiters.remove(waiter)
+
+    async def _after(self, faults: list[LinkFault], size: int) -> None:
+        """The time that bytes take."""
+        for fault in faults:
+            took_ns = int(fault.latency_ms * NS_PER_MS)
+            if fault.bandwidth:
+                took_ns += size * NS_PER_S // fault.bandwidth
+            await self._vm.host.clock.sleep(took_ns)
+
+    def _end_stalls(self) -> None:
+        self._shut = True
+        for waiter in self._stalled:
+            waiter.set_result()
+
+    def _note(self, action: str, position: int) -> None:
+        self._vm.trace("fake_link_fault", channel=self.name, action=action, position=position)
+
+    # --- files ----------------------------------------------------------------------------------------
+
+    async def read_at(self, offset: int, size: int) -> bytes:
+        await self._vm.faults.pass_through(READ, channel=self.name, position=offset)
+        return _corrupted(self._fitting(READING), offset, await self._inner.read_at(offset, size))
+
+    async def write_at(self, offset: int, *buffers: bytes | bytearray | memoryview) -> None:
+        size = sum(map(len, buffers))
+        await self._vm.faults.pass_through(WRITE, channel=self.name, position=offset, size=size)
+        await self._inner.write_at(offset, *buffers)
+
+    def seek(self, offset: int) -> None:
+        self._inner.seek(offset)
+
+    def tell(self) -> int:
+        return self._inner.tell()
+
+    # --- pushed ---------------------------------------------------------------------------------------
+
+    def attach(self, on_data: Any, on_hangup: Any) -> None:
+        self._inner.attach(on_data, on_hangup)
+
+    def send(self, data: bytes) -> None:
+        self._inner.send(data)
+
+    def pause_reading(self) -> None:
+        self._inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._inner.resume_reading()
+
+    # --- both -----------------------------------------------------------------------------------------
+
+    def shutdown(self, how: str = "both") -> None:
+        self._end_stalls()
+        self._inner.shutdown(how)
+
+    def close(self) -> None:
+        self._end_stalls()
+        self._inner.close()
+
+    def local_address(self) -> SocketAddress | None:
+        return self._inner.local_address()
+
+    def peer_address(self) -> SocketAddress | None:
+        return self._inner.peer_address()
+
+
+def _corrupted(faults: list[LinkFault], position: int, data: bytes) -> bytes:
+    """`data` with the bytes changed that are to arrive changed."""
+    for fault in faults:
+        at = fault.corrupt_at
+        if at is not None and position <= at < position + len(data):
+            index = at - position
+            data = data[:index] + bytes((data[index] ^ 0xFF,)) + data[index + 1 :]
+    return data

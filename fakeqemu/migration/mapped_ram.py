@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Saving to and loading from a file in which every page has its place (capability mapped-ram).
+
+A page that is sent again overwrites itself, so that the file is never larger than the RAM. Which pages are there is
+written at the end, when it is known.
+
+QEMU: migration/ram.c (mapped-ram)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import StreamError
+from fakeqemu.migration.page_sink import PageSink
+from fakeqemu.migration.stream import mapped_ram as format
+from fakeqemu.migration.stream.qemu_file import EndOfStream
+from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
+from fakeqemu.system.ramblock import PageRuns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.ramblock import RAMBlock
+
+#: pages of one system call
+_BATCH_PAGES = 256
+
+
+class MappedRAMSink(PageSink):
+    """Pages go to their places; zero pages only clear a bit."""
+
+    __slots__ = ("_blocks",)
+
+    zero_size = 0
+    page_size = TARGET_PAGE_SIZE
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        super().__init__(outgoing)
+        #: each block's header and the pages that are in the file
+        self._blocks: dict[str, tuple[format.MappedRamHeader, PageRuns, int]] = {}
+
+    async def put_block_header(self, f: QEMUFile, block: RAMBlock) -> None:
+        await f.flush()
+        header = format.layout(f.position, block.pages)
+        self._blocks[block.idstr] = header, PageRuns(), block.pages
+        f.put_buffer(header.pack())
+        await f.flush()
+        f.seek(header.pages_offset + block.used_length)
+
+    async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
+        header, present, _ = self._blocks[block.idstr]
+        if self.is_zero(kind):
+            self._stats.duplicate += n
+            present.discard(first, n)
+            return
+        self._stats.normal += n
+        present.add(first, n)
+        for at in range(first, first + n, _BATCH_PAGES):
+            data = block.read_pages(at, min(_BATCH_PAGES, first + n - at))
+            await f.put_at(header.pages_offset + at * TARGET_PAGE_SIZE, data)
+
+    async def complete(self, f: QEMUFile) -> None:
+        for header, present, pages in self._blocks.values():
+            bitmap = format.pack_bitmap(present, pages)
+            await f.put_at(header.bitmap_offset, bitmap)
+
+
+async def load_block(f: QEMUFile, block: RAMBlock) -> None:
+    """Read header, bitmap and pages of a block, and go on behind them; raises StreamError. Pages that are not in the file
+    stay as they are: a destination's memory is one of zeroes.
+
+    QEMU: parse_ramblock_mapped_ram
+    """
+    data = await f.peek(format.HEADER.size)
+    if len(data) < format.HEADER.size:
+        raise StreamError(
+            f"Could not read whole mapped-ram migration header (expected {format.HEADER.size}, got {len(data)} bytes)"
+        )
+    header = format.parse_header(await f.get_buffer(format.HEADER.size))
+    size = format.bitmap_size(block.pages)
+    try:
+        bitmap = await f.get_at(header.bitmap_offset, size)
+    except EndOfStream:
+        bitmap = b""
+    if len(bitmap) < size:
+        raise StreamError("Error reading dirty bitmap")
+    for first, n, present in format.parse_bitmap(bitmap, block.pages):
+        if present:
+            await _load_pages(f, block, header.pages_offset, first, n)
+        if block.received is not None:
+            block.received.add(first, n)
+    f.seek(header.pages_offset + block.used_length)
+
+
+async def _load_pages(f: QEMUFile, block: RAMBlock, pages_offset: int, first: int, n: int) -> None:
+    for at in range(first, first + n, _BATCH_PAGES):
+        size = min(_BATCH_PAGES, first + n - at) * TARGET_PAGE_SIZE
+        offset = pages_offset + at * TARGET_PAGE_SIZE
+        why = "Unexpected end-of-file before all data were read"
+        try:
+            data = await f.get_at(offset, size)
+        except EndOfStream as err:
+            data, why = b"", err.reason
+        block.write_pages(at, data[: len(data) // TARGET_PAGE_SIZE * TARGET_PAGE_SIZE])
+        if len(data) < size:
+            # No blank in between: QEMU prints it like that.
+            raise StreamError(
+                f"({block.idstr}) failed to read page {at * TARGET_PAGE_SIZE:x}from file offset {offset:x}: {why}"
+            )

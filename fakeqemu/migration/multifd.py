@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: MIT
+"""The source's multifd channels: N connections beside the main one, each with a task that sends a packet at a time.
+
+    RAM (multifd_ram), devices ── send() ──► next idle channel, round robin ──► mig/src/send_0 ... mig/src/send_N-1
+                                  sync() ──► a SYNC packet on each: what was sent before is in place before what comes after
+
+Who takes the next packet: from the channel after the one that took the last, the first that is idle. Where that stands
+outlives a migration, and the next one may have fewer channels. QEMU reads the parameter multifd-channels again and again on
+the way, though a change while a migration runs breaks it; here the number is read once, when the channels are opened, and
+`Scheduler.count_reads` tells how often each way of doing it would have looked (compat.migration_multifd_count_read).
+
+The first error of any channel ends the migration: it is kept, all channels and the main one are broken, and `cleanup` waits
+for every task.
+
+QEMU: migration/multifd.c (multifd_send*)
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import QemuError
+from fakeqemu.host.sync import Cancelled
+from fakeqemu.migration import channel as channels
+from fakeqemu.migration import multifd_compress
+from fakeqemu.migration.stream import multifd_packet as mp
+from fakeqemu.migration.stream.multifd_packet import RamPacket
+from fakeqemu.migration.stream.qemu_file import SOCKET, strerror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from fakeqemu.host.channel import Channel
+    from fakeqemu.host.sync import Task
+    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.system.machine import Machine
+
+    Buffers = Sequence[bytes | memoryview]
+
+LATCHED = "latched"
+PER_CALL = "per-call"
+
+#: how many buffers one system call takes
+_MAX_BUFFERS = 64
+
+
+def wanted(vm: Machine) -> bool:
+    """Whether a migration has channels of its own for its pages. Pages of mapped-ram have places in the one file."""
+    on = vm.migration.options.on
+    return on("multifd") and not on("mapped-ram")
+
+
+def flushes_each_section(vm: Machine) -> bool:
+    """Whether every section of the RAM ends with a barrier, and no word in the stream asks for one."""
+    if not vm.compat.migration_multifd_flush_word:
+        return True
+    return bool(vm.migration.settings.get("multifd-flush-after-each-section"))
+
+
+class Scheduler:
+    """Which channel takes a packet, and how often the number of channels was read to find out."""
+
+    __slots__ = ("_latched", "channels", "count_reads", "next")
+
+    def __init__(self, channels: int, *, position: int = 0, latched: bool = True) -> None:
+        """`position`: where an earlier migration stopped, which may have had more channels."""
+        self.channels = channels
+        self.next = position
+        self.count_reads = 0
+        self._latched = latched
+
+    def pick(self, idle: Callable[[int], bool]) -> int:
+        """The first idle channel from `next` on; one must be.
+
+        QEMU: multifd_send
+        """
+        n = self.channels
+        start = self.next % n
+        for skipped in range(n):
+            channel = (start + skipped) % n
+            if idle(channel):
+                self.next = (channel + 1) % n
+                self.count_reads += 1 if self._latched else 2 + skipped
+                return channel
+        raise AssertionError("no channel is idle")
+
+    def everyone(self) -> range:
+        """All channels, for a barrier: one loop asks them, a second one waits for them."""
+        self.count_reads += 1 if self._latched else 2 * (self.channels + 1)
+        return range(self.channels)
+
+
+class Payload:
+    """The pages of one packet: of one block, at most PACKET_PAGES."""
+
+    __slots__ = ("block", "data", "normal", "pages", "zero")
+
+    def __init__(self, block: str) -> None:
+        self.block = block
+        self.pages = 0
+        self.normal: list[tuple[int, int]] = []
+        self.zero: list[tuple[int, int]] = []
+        #: the bytes of the normal pages
+        self.data: list[bytes | memoryview] = []
+
+
+class SendChannel:
+    """One connection and the packet that waits for it."""
+
+    __slots__ = ("_channel", "_compression", "_id", "_multifd", "_wake", "created", "payload", "sync_wanted", "task")
+
+    def __init__(self, multifd: MultiFDSend, channel_id: int) -> None:
+        self._multifd = multifd
+        self._id = channel_id
+        self._channel: Channel | None = None
+        self._compression = multifd_compress.compression(multifd.vm.migration.options, sending=True)
+        self._wake: Any = None
+        #: connected, and its first packet sent
+        self.created = False
+        self.payload: Payload | None = None
+        self.sync_wanted = False
+        self.task: Task | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.created and self.payload is None
+
+    def wake(self) -> None:
+        """Something is to be done: look."""
+        if self._wake is not None:
+            self._wake.set_result()
+
+    async def run(self, address: dict[str, Any]) -> None:
+        """The task `mig/src/send_N`."""
+        multifd = self._multifd
+        vm = multifd.vm
+        vm.trace("multifd_send_thread_start", id=self._id)
+        try:
+            await vm.faults.pass_through("multifd_new_send_channel_async", id=self._id)
+            self._channel = await channels.connect(vm, address)
+            first = mp.pack_init(vm.uuid or bytes(16), self._id)
+            await self._channel.write(first)
+            if vm.compat.migration_multifd_init_counted:
+                multifd.stats.multifd_bytes += len(first)
+            self.created = True
+            multifd.changed()
+            await self._serve()
+        except OSError as err:
+            multifd.fail(QemuError(f"Unable to write to {SOCKET}: {strerror(err.errno)}"))
+        except QemuError as err:
+            multifd.fail(err)
+        except Cancelled:
+            if not multifd.ending:
+                raise
+        finally:
+            vm.trace("multifd_send_thread_end", id=self._id)
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                channel.close()
+
+    async def _serve(self) -> None:
+        multifd = self._multifd
+        while not multifd.ending:
+            if self.payload is not None:
+                await self._send(self.payload)
+                self.payload = None
+                multifd.changed()
+            elif self.sync_wanted:
+                await self._send_sync()
+                self.sync_wanted = False
+                multifd.changed()
+            else:
+                self._wake = multifd.vm.host.future()
+                await self._wake
+                self._wake = None
+
+    async def _send(self, payload: Payload) -> None:
+        """QEMU: multifd_send_thread, multifd_send_fill_packet"""
+        data = self._compression.pack(payload.data) if payload.data else ()
+        packet = RamPacket(
+            self._compression.flag,
+            number=self._multifd.next_number(),
+            next_packet_size=sum(map(len, data)),
+            block=payload.block,
+            normal=payload.normal,
+            zero=payload.zero,
+        )
+        await self._write(packet, data)
+
+    async def _send_sync(self) -> None:
+        allocated = 0 if self._multifd.vm.compat.migration_multifd_sync_allocates_none else mp.PACKET_PAGES
+        packet = RamPacket(mp.MULTIFD_FLAG_SYNC, allocated=allocated, number=self._multifd.next_number())
+        await self._write(packet, ())
+
+    async def _write(self, packet: RamPacket, data: Buffers) -> None:
+        multifd, channel = self._multifd, self._channel
+        assert channel is not None
+        vm = multifd.vm
+        vm.trace(
+            "multifd_send_fill", id=self._id, packet_num=packet.number, flags=packet.flags,
+            next_packet_size=packet.next_packet_size,
+        )  # fmt: skip
+        await vm.faults.pass_through("multifd_send_fill", id=self._id, packet_num=packet.number)
+        buffers = [packet.pack(), *data]
+        for at in range(0, len(buffers), _MAX_BUFFERS):
+            await channel.write(*buffers[at : at + _MAX_BUFFERS])
+        multifd.stats.multifd_bytes += mp.RAM_PACKET_SIZE + packet.next_packet_size
+
+    def shutdown(self) -> None:
+        """Break the connection, made or in the making."""
+        if self._channel is not None:
+            self._channel.shutdown()
+        elif self.task is not None:
+            self.task.cancel()
+        self.wake()
+
+
+class MultiFDSend:
+    """All channels of one outgoing migration."""
+
+    __slots__ = (
+        "_changed",
+        "_channels",
+        "_lock",
+        "_number",
+        "_outgoing",
+        "ending",
+        "error",
+        "scheduler",
+        "stats",
+        "vm",
+    )
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        vm = self.vm = outgoing.vm
+        self._outgoing = outgoing
+        self.stats = outgoing.mig.stats
+        self.scheduler = Scheduler(
+            outgoing.mig.options.get("multifd-channels"),
+            position=outgoing.mig.multifd_next_channel,
+            latched=vm.compat.migration_multifd_count_read == LATCHED,
+        )
+        self._channels = [SendChannel(self, i) for i in range(self.scheduler.channels)]
+        self._changed = vm.host.event()
+        self._lock = vm.host.lock()
+        self._number = 0
+        #: the channels are to stop, well or not
+        self.ending = False
+        self.error: QemuError | None = None
+
+    async def setup(self, address: dict[str, Any]) -> None:
+        """Connect all channels to where the main one went; raises QemuError.
+
+        QEMU: multifd_send_setup
+        """
+        for i, channel in enumerate(self._channels):
+            channel.task = self._outgoing.mig.start(channel.run(address), f"mig/src/send_{i}")
+        for channel in self._channels:
+            while not channel.created:
+                await self._wait()
+
+    async def send(self, payload: Payload) -> None:
+        """Hand a packet to a channel, as soon as one is idle; raises QemuError when one has failed."""
+        async with self._lock:
+            while not any(channel.idle for channel in self._channels):
+                await self._wait()
+            self._check()
+            channel = self._channels[self.scheduler.pick(lambda i: self._channels[i].idle)]
+            channel.payload = payload
+            channel.wake()
+
+    async def sync(self) -> None:
+        """A SYNC packet on each channel, behind what was handed to it; returns when all are sent.
+
+        QEMU: multifd_send_sync_main
+        """
+        self.vm.faults.check("multifd_send_sync_main")
+        self.vm.trace("multifd_send_sync_main", packet_num=self._number)
+        asked = [self._channels[i] for i in self.scheduler.everyone()]
+        for i, channel in enumerate(asked):
+            self.vm.trace("multifd_send_sync_main_signal", id=i)
+            channel.sync_wanted = True
+            channel.wake()
+        for i, channel in enumerate(asked):
+            self.vm.trace("multifd_send_sync_main_wait", id=i)
+            while channel.sync_wanted:
+                await self._wait()
+        self._check()
+
+    def next_number(self) -> int:
+        """The number of a packet, counted over all channels."""
+        self._number += 1
+        return self._number - 1
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.ending:
+            raise QemuError("Channel error: Input/output error")
+
+    async def _wait(self) -> None:
+        """Until some channel has got on; raises QemuError when one has failed."""
+        self._check()
+        await self._changed.wait()
+        self._check()
+
+    def changed(self) -> None:
+        """A channel has got on: whoever waits for that looks again."""
+        self._changed.set()
+        self._changed.clear()
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def fail(self, error: QemuError) -> None:
+        """A channel has met an error: the migration ends with the first one."""
+        if self.ending:
+            return
+        self.error = error
+        self._outgoing.channel_failed(error)
+        self.shutdown()
+
+    def shutdown(self) -> None:
+        """Stop at once: break all connections."""
+        self.ending = True
+        for channel in self._channels:
+            channel.shutdown()
+        self.changed()
+
+    def yank(self) -> None:
+        """Break all connections; what the tasks meet then is an error like any other."""
+        for channel in self._channels:
+            channel.shutdown()
+
+    async def cleanup(self) -> None:
+        """Stop when what was handed over is sent, and wait for all tasks."""
+        self.ending = True
+        self._outgoing.mig.multifd_next_channel = self.scheduler.next
+        for channel in self._channels:
+            channel.wake()
+        for channel in self._channels:
+            if channel.task is not None:
+                await channel.task.wait()
+        self.vm.trace("fake_multifd_count_reads", reads=self.scheduler.count_reads)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Pages on multifd channels: collected into packets by the source, put into their blocks by the destination.
+
+Which pages are zero is found out by the channels (zero-page-detection=multifd), by the main task, which then puts them as
+records of its own stream (legacy, and all that older releases know), or by nobody (none).
+
+QEMU: migration/multifd-nocomp.c, multifd-zero-page.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.error import StreamError
+from fakeqemu.migration import multifd
+from fakeqemu.migration.page_sink import PageSink
+from fakeqemu.migration.stream import multifd_packet as mp
+from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_MULTIFD_FLUSH, TARGET_PAGE_BITS, TARGET_PAGE_SIZE
+from fakeqemu.system.ramblock import ZERO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.migration.stream.multifd_packet import RamPacket
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
+
+LEGACY = "legacy"
+
+
+class MultiFDSink(PageSink):
+    """Pages into packets, packets to channels; barriers where the stream has them."""
+
+    __slots__ = ("_block", "_each_section", "_flush_words", "_outgoing", "_payload", "_unsent_pages", "_zero_pages")
+
+    #: a page's share of its packet's header, and its bytes
+    zero_size = -(-mp.RAM_PACKET_SIZE // mp.PACKET_PAGES)
+    page_size = zero_size + TARGET_PAGE_SIZE
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        super().__init__(outgoing)
+        self._outgoing = outgoing
+        self._zero_pages: str = outgoing.mig.options.get("zero-page-detection", LEGACY)
+        self._each_section = multifd.flushes_each_section(outgoing.vm)
+        #: the packet that is not full yet, and its pages' block
+        self._payload: multifd.Payload | None = None
+        self._block: RAMBlock | None = None
+        self._flush_words = 0
+        #: pages that only count (`ram=model`), of a packet that is not full yet
+        self._unsent_pages = 0
+
+    async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
+        if kind == ZERO and self._zero_pages == LEGACY:
+            await super().put_pages(f, block, first, n, kind)
+            return
+        zero = kind == ZERO and self._zero_pages == "multifd"
+        if zero:
+            self._stats.duplicate += n
+        else:
+            self._stats.normal += n
+        while n:
+            payload = self._payload
+            if payload is None or self._block is not block:
+                await self._hand_over()
+                payload = self._payload = multifd.Payload(block.idstr)
+                self._block = block
+            taken = min(n, mp.PACKET_PAGES - payload.pages)
+            payload.pages += taken
+            if zero:
+                payload.zero.append((first, taken))
+            else:
+                payload.normal.append((first, taken))
+                payload.data.append(block.read_pages(first, taken))
+            if payload.pages == mp.PACKET_PAGES:
+                await self._hand_over()
+            first += taken
+            n -= taken
+
+    async def _hand_over(self) -> None:
+        payload, self._payload = self._payload, None
+        if payload is not None:
+            assert self._outgoing.multifd is not None
+            await self._outgoing.multifd.send(payload)
+
+    async def _flush_and_sync(self, f: QEMUFile) -> None:
+        """QEMU: multifd_ram_flush_and_sync"""
+        assert self._outgoing.multifd is not None
+        await self._hand_over()
+        if self._unsent_pages:
+            self._stats.multifd_bytes += mp.RAM_PACKET_SIZE
+            self._unsent_pages = 0
+        await self._outgoing.multifd.sync()
+        if not self._each_section:
+            f.put_be64(RAM_SAVE_FLAG_MULTIFD_FLUSH)
+            self._flush_words += 1
+
+    def count_unsent(self, n: int, kind: str) -> int:
+        if kind == ZERO and self._zero_pages == LEGACY:
+            return super().count_unsent(n, kind)
+        packets, self._unsent_pages = divmod(self._unsent_pages + n, mp.PACKET_PAGES)
+        data = 0 if self.is_zero(kind) else n * TARGET_PAGE_SIZE
+        self._stats.multifd_bytes += packets * mp.RAM_PACKET_SIZE + data
+        return 0
+
+    def counted(self, f: QEMUFile) -> int:
+        return f.bytes_transferred - 8 * self._flush_words
+
+    async def end_setup(self, f: QEMUFile) -> None:
+        await self._flush_and_sync(f)
+
+    async def end_part(self, f: QEMUFile, *, pass_over: bool) -> None:
+        if self._each_section or pass_over:
+            await self._flush_and_sync(f)
+
+    async def complete(self, f: QEMUFile) -> None:
+        await self._flush_and_sync(f)
+
+
+def place(vm: Machine, packet: RamPacket, data: bytes) -> None:
+    """Put the pages of a packet where they belong; raises StreamError.
+
+    QEMU: multifd_nocomp_recv, multifd_recv_zero_page_process
+    """
+    block = find_block(vm, packet)
+    view = memoryview(data)
+    at = 0
+    for first, n in packet.normal:
+        size = n * TARGET_PAGE_SIZE
+        block.write_pages(first, view[at : at + size])
+        at += size
+        if block.received is not None:
+            block.received.add(first, n)
+    for first, n in packet.zero:
+        _place_zero(block, first, n)
+
+
+def _place_zero(block: RAMBlock, first: int, n: int) -> None:
+    """A page that never came is zero already; one that did is made so."""
+    if block.received is None:
+        block.zero_pages(first, n)
+        return
+    page = first
+    while (run := block.received.first_run(page)) is not None and run[0] < first + n:
+        length = min(run[1], first + n - run[0])
+        block.zero_pages(run[0], length)
+        page = run[0] + length
+    block.received.add(first, n)
+
+
+def find_block(vm: Machine, packet: RamPacket) -> RAMBlock:
+    """The block of a packet, whose pages are all inside of it; raises StreamError."""
+    for block in vm.ram_blocks:
+        if block.idstr == packet.block:
+            for first, n in (*packet.normal, *packet.zero):
+                if first + n > block.pages:
+                    offset = max(first, block.pages) << TARGET_PAGE_BITS
+                    raise StreamError(f"multifd: offset too long {offset} (max {block.used_length:x})")
+            return block
+    raise StreamError(f"multifd: unknown ram block {packet.block}")

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""Migrations that fail at every point where one can fail, one point later each time.
+
+After each: exactly one side runs the guest, or the source says plainly why none can; the first error is the one that is
+reported; no task, descriptor or lock is left. Then thousands of random mixtures: a failure prints the seed, and
+`pytest tests/sim/test_faults_nth.py --seed N` repeats it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from random import Random
+from typing import Any
+
+import pytest
+
+from fakeqemu.faults.catalogue import POINTS
+from fakeqemu.faults.injector import Delay, Fail, Injected, Kill, Rule, Stall
+from fakeqemu.faults.link import LinkFault
+from tests.sim._migrations import KINDS, Kind, Run, side_of, steps
+
+SEEDS = 2000
+#: a machine with devices passes more than a hundred points: deaths and cancellations look at some of them
+STRIDE = 7
+SIDES = ("source", "destination")
+
+EIO = os.strerror(errno.EIO)
+ENOSPC = os.strerror(errno.ENOSPC)
+
+#: failures that QEMU passes over: a size is guessed, a message is not sent, a device that does not reset is only reported
+PASSED_OVER = (
+    "vfio_query_stop_copy_size", "vfio_query_precopy_size", "vfio_pci_reset", "migrate_send_rp_message",
+    "fake_vfio_arc", "vfio_migration_set_state", "migration_socket_incoming_accepted",
+)  # fmt: skip
+
+#: what only the return path of a source passes
+RETURN_PATH = ("fake_channel_read", "source_return_path_thread_loop_top")
+
+
+def text_of(injected: Injected) -> str:
+    """What tells the error that was injected from others."""
+    return str(getattr(injected.error, "desc", EIO))
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_failure_at_every_point_leaves_one_side_running(kind: Kind, side: str) -> None:
+    for n in range(steps(kind)[side]):
+        run = Run(kind)
+        injector = run.injectors[side]
+        injector.add(Rule("*", after=n))
+        # From then on everything fails, in other words: none of them may take the first one's place.
+        injector.add(Rule("*", Fail("ENOSPC"), after=n, times=None))
+        run.go()
+        if injector.injected[0].point == "migration_socket_incoming_accepted" and run.source_status == "active":
+            # A further channel that nobody reads, which the source has nothing to send over: it waits, as QEMU does.
+            run.source.execute("migrate_cancel")
+            run.settle()
+        where = f"{side}, point {n}: {injector.injected[0]}"
+        try:
+            run.check()
+            check_first_error(run, side)
+        except AssertionError as err:
+            raise AssertionError(f"{where}\n{err}") from err
+
+
+def check_first_error(run: Run, side: str) -> None:
+    """The error that is reported is that of the first fault."""
+    first = run.injectors[side].injected[0]
+    if side in run.refused:
+        assert text_of(first) in run.refused[side]
+        return
+    if any(one.point in PASSED_OVER for one in run.injectors[side].injected[:2]):
+        return
+    if side == "source":
+        check_source_error(run, first)
+    elif first.point == "fake_channel_write" or run.destination_status == "completed":
+        assert run.destination_status in ("completed", "failed")
+    else:
+        assert run.destination_status == "failed"
+        said = "\n".join(run.destination.host.log_lines)
+        if first.point != "fake_channel_read":  # where a word is missing, QEMU goes on with a zero, and stumbles later
+            assert text_of(first) in said
+            assert ENOSPC not in said
+
+
+def check_source_error(run: Run, first: Injected) -> None:
+    assert run.source_status == "failed"
+    mig = run.source.vm.migration
+    if first.point in RETURN_PATH and not run.source.vm.compat.migration_return_path_errors:
+        return  # noticed at the next write, or printed
+    assert mig.error is not None
+    assert text_of(first) in mig.error.desc
+    assert ENOSPC not in mig.error.desc
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_process_that_dies_at_any_point_leaves_the_other_well(kind: Kind, side: str) -> None:
+    for n in range(0, steps(kind)[side], STRIDE if kind.vfio else 1):
+        run = Run(kind)
+        run.injectors[side].add(Rule("*", Kill(), after=n))
+        run.go()
+        run.check()
+        assert side_of(run, side).host.killed
+        if side == "destination":
+            completed = run.source_status == "completed"
+            assert run.alive(run.source) == (not completed)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_cancel_at_every_point_where_one_waits(kind: Kind, side: str) -> None:
+    n = 0
+    while True:
+        run = Run(kind)
+        injector = run.injectors[side]
+        injector.add(Rule("*", Stall(), after=n))
+        run.go()
+        if not injector.injected:
+            break
+        run.source.vm.migration.cancel()  # not over QMP: who is stalled may hold the BQL
+        injector.release()
+        run.settle()
+        try:
+            run.check()
+            assert run.source_status in ("cancelled", "completed", "failed")
+        except AssertionError as err:
+            raise AssertionError(f"{side}, stalled {n}: {injector.injected[0]}\n{err}") from err
+        n += STRIDE if kind.vfio else 1
+    assert n > 3
+    assert run.source_status == "completed"
+
+
+# --- chance -----------------------------------------------------------------------------------------------
+
+
+#: kinds without a whole board
+QUICK = [kind for kind in KINDS if not kind.vfio]
+
+
+def random_run(seed: int) -> Run:
+    """A migration of some kind with some faults, all from the seed."""
+    chance = Random(seed)
+    run = Run(chance.choice(KINDS if chance.random() < 0.1 else QUICK), seed)
+    for _ in range(chance.randint(1, 3)):
+        injector = run.injectors[chance.choice(SIDES)]
+        if chance.random() < 0.3:
+            injector.add_link(random_link_fault(chance))
+        else:
+            injector.add(random_rule(chance))
+    cancel_at_ns = chance.choice([0, chance.randint(1, 400_000_000)])
+    if cancel_at_ns:
+        run.source.host.clock.call_at(run.source.host.clock.now_ns() + cancel_at_ns, run.source.vm.migration.cancel)
+    run.go()
+    for injector in run.injectors.values():
+        for fault in injector.links:
+            fault.release()
+    run.settle()
+    return run
+
+
+def random_rule(chance: Random) -> Rule:
+    point = chance.choice(["*", *POINTS])
+    action: Any = chance.choice([Fail("EIO"), Fail("ENOSPC"), Delay(chance.randint(1, 1000))])
+    return Rule(
+        point,
+        action,
+        after=chance.randint(0, 20),
+        times=chance.choice([1, 2, None]),
+        probability=chance.choice([1, 0.2]),
+    )
+
+
+def random_link_fault(chance: Random) -> LinkFault:
+    fault = LinkFault(direction=chance.choice(["read", "write", "both"]))
+    at = chance.choice([0, 5, 300, 9000, 100_000, 270_000])
+    how = chance.choice(["latency_ms", "bandwidth", "slice", "stall_at", "reset_at", "close_at", "corrupt_at"])
+    value = {"latency_ms": 5, "bandwidth": 1 << 20, "slice": chance.randint(100, 5000)}.get(
+        how, at + chance.randint(0, 99)
+    )
+    setattr(fault, how, value)
+    return fault
+
+
+def test_thousands_of_random_faults(request: pytest.FixtureRequest) -> None:
+    only = request.config.getoption("--seed")
+    seeds = [int(only)] if only is not None else range(SEEDS)
+    ends: dict[str, int] = {}
+    for seed in seeds:
+        try:
+            run = random_run(seed)
+            run.check()
+        except BaseException as err:
+            raise AssertionError(f"repeat with: pytest {__file__} --seed {seed}") from err
+        ends[run.source_status] = ends.get(run.source_status, 0) + 1
+    if only is None:
+        assert ends["completed"] > SEEDS // 20
+        assert ends["failed"] > SEEDS // 20
+        assert ends["cancelled"] > SEEDS // 100
+
+
+def test_the_same_seed_does_the_same_again() -> None:
+    stories = []
+    for _ in range(2):
+        run = random_run(11)
+        stories.append((run.source.events, run.destination.events, run.source.host.log_lines))
+    assert stories[0] == stories[1]
