@@ -54,6 +54,7 @@ EMULATED_CAPABILITIES = (
     "validate-uuid",
     "xbzrle",
     "postcopy-blocktime",
+    "postcopy-ram",
     "rdma-pin-all",
     "release-ram",
     "x-ignore-shared",
@@ -192,6 +193,11 @@ class MigrationOptions:
             from fakeqemu.migration import multifd_compress
 
             multifd_compress.check(self.get("multifd-compression", "none"))
+        if self.on("postcopy-ram"):
+            if self.on("multifd"):
+                raise NotEmulated("Migration with capabilities 'multifd' and 'postcopy-ram' together is not emulated")
+            if self._vm.fake.get("ram") == "model":
+                raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
         if self.get("tls-creds"):
