@@ -141,6 +141,12 @@ class MigrationOptions:
         if on("postcopy-ram"):
             if on("x-ignore-shared"):
                 raise QemuError("Postcopy is not compatible with ignore-shared")
+            if (
+                compat.migration_postcopy_tmpfs
+                and not old.get("postcopy-ram")
+                and self._vm.runstate.state == "inmigrate"
+            ):
+                self._check_postcopy_memory()
             if on("multifd") and not compat.migration_multifd_postcopy:
                 raise QemuError("Postcopy is not yet compatible with multifd")
         if on("background-snapshot"):
@@ -181,6 +187,18 @@ class MigrationOptions:
                 raise QemuError("Mapped-ram migration is incompatible with xbzrle")
             if on("postcopy-ram"):
                 raise QemuError("Mapped-ram migration is incompatible with postcopy")
+
+    def _check_postcopy_memory(self) -> None:
+        """A destination can only wait for pages of files on tmpfs and hugetlbfs."""
+        from fakeqemu.system.ramblock import MappedStore, file_system_of
+
+        for block in self._vm.ram_blocks:
+            if isinstance(block.store, MappedStore) and file_system_of(block.store.fd) not in (
+                "tmpfs",
+                "hugetlbfs",
+                "",
+            ):
+                raise QemuError("Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only")
 
     def check_emulated(self) -> None:
         """Refuse, saying so, a migration with something on that has no emulation yet."""

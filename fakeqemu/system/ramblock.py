@@ -292,6 +292,21 @@ class MappedStore:
             self.fd = -1
 
 
+def file_system_of(fd: int) -> str:
+    """The type of the file system that a descriptor's file lies on, "" when nobody can tell (memfd)."""
+    device = os.fstat(fd).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                columns, _, rest = line.partition(" - ")
+                if columns.split()[2] == wanted:
+                    return rest.split()[0]
+    except OSError:
+        pass
+    return ""
+
+
 def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
     n = len(data) // PAGE_SIZE
     start = 0
