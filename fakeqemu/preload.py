@@ -15,6 +15,7 @@ _NEVER = (
     "health",
     "hostfile",
     "record",
+    "scenario",  # a file is read when the machine is made, long before
     "schemas",
     "shim",
     "sim",

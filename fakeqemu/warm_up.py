@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: lower ones first, so that each is one piece
 MODULES = (
-    "array", "binascii", "struct", "json.decoder", "json.encoder", "fakeqemu.qapi.events",
+    "array", "binascii", "struct", "json.decoder", "json.encoder", "fakeqemu.qapi.events", "fakeqemu.system.fds",
     "fakeqemu.migration.stream.section", "fakeqemu.migration.stream.ram_page", "fakeqemu.migration.stream.qemu_file",
     "fakeqemu.migration.stream.vmstate", "fakeqemu.migration.stream.vmdesc", "fakeqemu.migration.stream.return_path",
     "fakeqemu.migration.state", "fakeqemu.migration.options", "fakeqemu.migration.stats", "fakeqemu.migration.global_state",
@@ -23,7 +23,7 @@ MODULES = (
     "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.ram",
     "fakeqemu.migration.return_path", "fakeqemu.migration.outgoing", "fakeqemu.migration.ram_load",
     "fakeqemu.migration.kept_state", "fakeqemu.migration.load_commands", "fakeqemu.migration.loadvm",
-    "fakeqemu.migration.incoming", "fakeqemu.migration.qmp_cmds",
+    "fakeqemu.migration.incoming", "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",
 )  # fmt: skip
 
 

@@ -30,13 +30,17 @@ its own bytes, RAM among them (ram_load), commands between (load_commands). Then
 was there, status `completed`, and SHUT 0 goes back.
 
 **Failing.** All ways lead to `Outgoing._give_up`: the first error is kept, the guest goes on where it was stopped, devices
-get their notice, the status ends as `failed` or `cancelled`. The destination's way is `Incoming._failed`; the process ends
+get their notice, the status ends as `failed` or `cancelled`. The destination's way is `Incoming.failed`; the process ends
 there unless exit-on-error is off.
+
+**Postcopy.** After `migrate-start-postcopy` the loop of passes ends in `postcopy_ram.PostcopySource.run` instead: the devices
+go in one package, the guest runs on the other side (postcopy_load), its pages follow, those first that somebody waits for
+(postcopy_faults, blocktime). A break then only pauses (postcopy_recover).
 
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
-Not emulated yet: postcopy, TLS and CPR; capabilities can be set, and a migration with one on
+Not emulated yet: postcopy with multifd or preempt, TLS and CPR; capabilities can be set, and a migration with one on
 is refused in plain words.
 
 QEMU: migration/

@@ -65,6 +65,10 @@ def info_migrate(vm: Machine, flags: list[str] | None = None) -> str:
     text = _compact_info(info)
     if flags and "a" in "".join(flags):
         text += "Globals:\n" + "".join(f"  {line}\n" for line in _global_lines(vm))
+        if "postcopy-blocktime" in info:
+            from fakeqemu.migration.blocktime import compact_text
+
+            text += compact_text(info)
         if "xbzrle-cache" in info:
             text += _compact_xbzrle(info["xbzrle-cache"])
     return text
@@ -193,6 +197,10 @@ def _old_info(vm: Machine, info: dict[str, Any]) -> str:
     text += _sockets(info, "socket address")
     if "vfio" in info:
         text += f"vfio device transferred: {info['vfio']['transferred'] >> 10} kbytes\n"
+    if "postcopy-blocktime" in info:
+        from fakeqemu.migration.blocktime import old_text
+
+        text += old_text(info)
     return text
 
 

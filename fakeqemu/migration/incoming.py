@@ -22,11 +22,13 @@ from fakeqemu.system import runstate as rs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.host.channel import Channel, Listener
     from fakeqemu.migration.loadvm import LoadVM
     from fakeqemu.migration.multifd_recv import MultiFDRecv
+    from fakeqemu.migration.postcopy_load import PostcopyIncoming
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
@@ -101,7 +103,7 @@ class Incoming:
     __slots__ = (
         "_address",
         "_channel", "_error", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
-        "multifd", "state",
+        "multifd", "postcopy", "state",
     )  # fmt: skip
 
     def __init__(self, mig: Migration) -> None:
@@ -120,6 +122,8 @@ class Incoming:
         self._load: LoadVM | None = None
         #: channels for pages beside the main one
         self.multifd: MultiFDRecv | None = None
+        #: set when the source says that it may turn to postcopy
+        self.postcopy: PostcopyIncoming | None = None
 
     def set_state(self, new: str, *, always_told: bool = False) -> None:
         """Move to `new`; older releases tell of `setup` with or without the capability `events`."""
@@ -139,6 +143,8 @@ class Incoming:
             info["socket-address"] = [self._listener.address()]
         if self._error is not None:
             info["error-desc"] = self._error.desc
+        if self.state == st.COMPLETED and self.postcopy is not None and self.postcopy.blocktime is not None:
+            info.update(self.postcopy.blocktime.report())
         return info
 
     # --- connections ----------------------------------------------------------------------------------
@@ -218,14 +224,15 @@ class Incoming:
         try:
             await load.run()
         except LoadFault as fault:
-            await self._failed(fault.errno, fault.desc)
+            await self.failed(fault.errno, fault.desc)
         except QemuError as err:
-            await self._failed(errno.EINVAL, err.desc)
+            await self.failed(errno.EINVAL, err.desc)
         except Exception as err:  # a bug of ours: said loudly, and the source hears of it
             self._vm.report_bug(err, "mig/dst/main")
-            await self._failed(errno.EINVAL, f"Internal error: {err!r}")
+            await self.failed(errno.EINVAL, f"Internal error: {err!r}")
         else:
-            await self._loaded(load)
+            if self.postcopy is None or not self.postcopy.took_over:
+                await self._loaded(load)
 
     async def _identify(self, channel: Channel) -> str | None:
         """What a connection is for, by its first bytes where this release looks at them; None for nothing we know.
@@ -272,16 +279,56 @@ class Incoming:
                 # QEMU aborts here.
                 text = f"invalid runstate transition: '{rs.INMIGRATE}' -> '{wanted}'"
                 vm.error_report(text)
-                await self._failed(errno.EINVAL, text)
+                await self.failed(errno.EINVAL, text)
                 return
             await self._cleanup(load)
-            await self._start_guest(wanted)
+            await self.start_guest(wanted)
             vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-bh-vm-started")
         self.set_state(st.COMPLETED)
         await self._shut(load, 0 if load.complete else 1)
         self._close()
 
-    async def _start_guest(self, wanted: str) -> None:
+    async def loaded_postcopy(self, load: LoadVM) -> None:
+        """All pages have come to a guest that runs already."""
+        await self._cleanup(load)
+        self.set_state(st.COMPLETED)
+        await self._shut(load, 0)
+        self._close()
+
+    def disconnect(self) -> None:
+        """(postcopy) The connection is broken: give it back."""
+        assert self._channel is not None
+        channels.close(self._vm, self._address, self._channel)
+
+    def listen_again(self, uri: str, on_channel: Callable[[Channel], None]) -> None:
+        """(postcopy) Wait for the source at another address; raises QemuError."""
+        address = channels.resolve(self._vm.compat, uri, None)
+        channels.check_transport(self._mig.options, address)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._listener = channels.listen(self._vm, address, on_channel)
+        self._address = address
+
+    def reconnect(self, channel: Channel) -> QEMUFile:
+        """(postcopy) Go on over this connection."""
+        from fakeqemu.migration.stream.qemu_file import QEMUFile
+
+        self._channel = channel
+        self._f = QEMUFile(channel, channels.kind_of(self._address, channel))
+        return self._f
+
+    async def send_raw(self, data: bytes) -> None:
+        """(postcopy) Bytes that belong to the last message."""
+        assert self._channel is not None
+        await self._channel.write(data)
+
+    def break_off(self) -> None:
+        """Break the connection: whoever reads from it goes on with an error."""
+        self._yank()
+
+    async def start_guest(self, wanted: str) -> None:
+        """Let the guest go on, or leave it as it was there."""
         state = self._vm.runstate
         if wanted not in (rs.RUNNING, rs.SUSPENDED):
             state.set(wanted)
@@ -293,7 +340,7 @@ class Incoming:
         else:
             await state.vm_start()
 
-    async def _failed(self, number: int, chain: str) -> None:
+    async def failed(self, number: int, chain: str) -> None:
         vm = self._vm
         assert self._load is not None
         text = f"load of migration failed: {os.strerror(number)}"
@@ -320,6 +367,8 @@ class Incoming:
     async def _cleanup(self, load: LoadVM) -> None:
         if self.multifd is not None:
             await self.multifd.cleanup()
+        if self.postcopy is not None:
+            self.postcopy.cleanup()
         await load.cleanup()
 
     async def _shut(self, load: LoadVM, value: int) -> None:

@@ -10,7 +10,7 @@ import errno
 
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section as s
-from fakeqemu.migration.stream.qemu_file import EndOfStream
+from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _MAX_PACKAGE = 1 << 32
 _PAGE_SIZES_LENGTH = 16
 
 
-async def run_command(load: LoadVM, command: int, length: int) -> None:
-    """Read a command's payload and do what it says; raises LoadFault, EndOfStream."""
+async def run_command(load: LoadVM, command: int, length: int) -> bool:
+    """Read a command's payload and do what it says; True when nobody is to read on. Raises LoadFault, EndOfStream."""
     known = s.COMMANDS.get(command)
     if command == s.MIG_CMD_SWITCHOVER_START and not load.vm.compat.migration_switchover_start:
         known = None
@@ -48,28 +48,30 @@ async def run_command(load: LoadVM, command: int, length: int) -> None:
             assert entry.handlers is not None
             await entry.handlers.switchover_start()
     elif command == s.MIG_CMD_PACKAGED:
-        await _packaged(load)
+        return await _packaged(load)
     elif command == s.MIG_CMD_ENABLE_COLO:
         _enable_colo(load, length)
     else:
-        await _postcopy(load, command, length)
+        return await _postcopy(load, command, length)
+    return False
 
 
-async def _packaged(load: LoadVM) -> None:
+async def _packaged(load: LoadVM) -> bool:
     size = await load.f.get_be32()
     if size > _MAX_PACKAGE:
         raise load.fault(errno.EINVAL, f"CMD_PACKAGED: Unreasonably large packaged state: {size}")
-    taken = 0
+    package = bytearray()
     try:
-        while taken < size:
-            step = min(size - taken, 1 << 20)
-            await load.f.drop(step)
-            taken += step
+        while len(package) < size:
+            package += await load.f.get_buffer(min(size - len(package), 1 << 20))
     except EndOfStream:
-        got = min(load.f.available + taken, size) or 1
+        got = min(load.f.available + len(package), size) or 1
         text = f"CMD_PACKAGED: Buffer receive fail ret={got} length={size}"
         raise load.fault(errno.EAGAIN, text) from None
-    raise load.fault(errno.EOPNOTSUPP, "CMD_PACKAGED: postcopy is not emulated")
+    load.vm.trace("loadvm_handle_cmd_packaged_received", ret=len(package))
+    quits = await load.over(QEMUFile.over(bytes(package))).sections()
+    load.vm.trace("loadvm_handle_cmd_packaged_main", ret=int(quits))
+    return quits
 
 
 def _enable_colo(load: LoadVM, length: int) -> None:
@@ -79,31 +81,61 @@ def _enable_colo(load: LoadVM, length: int) -> None:
     raise load.fault(errno.EINVAL, text)
 
 
-async def _postcopy(load: LoadVM, command: int, length: int) -> None:
-    """Commands of postcopy, refused as QEMU refuses them outside of one."""
-    enabled = load.vm.migration.options.on("postcopy-ram")
+async def _postcopy(load: LoadVM, command: int, length: int) -> bool:
+    """Commands of postcopy: refused as QEMU refuses them where there is none."""
     if command == s.MIG_CMD_POSTCOPY_ADVISE:
-        if enabled and length == _PAGE_SIZES_LENGTH:
-            await _check_page_sizes(load)
-            return
-        if length not in (0, _PAGE_SIZES_LENGTH):
-            raise load.fault(errno.EINVAL, f"CMD_POSTCOPY_ADVISE invalid length ({length})")
-        if enabled == (length == 0):
-            word = "enabled" if enabled else "disabled"
-            raise load.fault(errno.EINVAL, f"RAM postcopy is {word} but have {length} byte advise")
-        return
-    if command in (s.MIG_CMD_POSTCOPY_LISTEN, s.MIG_CMD_POSTCOPY_RUN, s.MIG_CMD_POSTCOPY_RAM_DISCARD):
-        name = s.COMMANDS[command][0]
-        raise load.fault(errno.EPERM, f"CMD_{name} in wrong postcopy state (0)")
+        await _advise(load, length)
+        return False
+    postcopy = load.postcopy
     if command == s.MIG_CMD_POSTCOPY_RESUME:
-        warning = "warning: " if load.vm.compat.migration_error_chain else ""
-        load.vm.error_report(f"{warning}loadvm_postcopy_handle_resume: illegal resume received")
+        if postcopy is None or not await postcopy.resume():
+            warning = "warning: " if load.vm.compat.migration_error_chain else ""
+            load.vm.error_report(f"{warning}loadvm_postcopy_handle_resume: illegal resume received")
+        return False
+    if command == s.MIG_CMD_RECV_BITMAP:
+        await _recv_bitmap(load)
+        return False
+    if postcopy is None:
+        raise load.fault(errno.EPERM, f"CMD_{s.COMMANDS[command][0]} in wrong postcopy state (0)")
+    if command == s.MIG_CMD_POSTCOPY_RAM_DISCARD:
+        await postcopy.discard(load, length)
+        return False
+    if command == s.MIG_CMD_POSTCOPY_LISTEN:
+        postcopy.listen(load)
+        return False
+    await postcopy.run(load)
+    return True
+
+
+async def _advise(load: LoadVM, length: int) -> None:
+    enabled = load.vm.migration.options.on("postcopy-ram")
+    if load.postcopy is not None:
+        raise load.fault(errno.EPERM, f"CMD_POSTCOPY_ADVISE in wrong postcopy state ({load.postcopy.phase})")
+    if length not in (0, _PAGE_SIZES_LENGTH):
+        raise load.fault(errno.EINVAL, f"CMD_POSTCOPY_ADVISE invalid length ({length})")
+    if enabled == (length == 0):
+        word = "enabled" if enabled else "disabled"
+        raise load.fault(errno.EINVAL, f"RAM postcopy is {word} but have {length} byte advise")
+    if not enabled:
         return
-    block = await load.f.get_counted_string()
-    if not any(one.idstr == block for one in load.vm.ram_blocks):
-        text = f"block '{block}' not found"
+    await _check_page_sizes(load)
+    incoming = load.vm.migration.incoming
+    if incoming is not None:
+        from fakeqemu.migration.postcopy_load import PostcopyIncoming
+
+        load.postcopy = incoming.postcopy = PostcopyIncoming(incoming, load)
+
+
+async def _recv_bitmap(load: LoadVM) -> None:
+    name = await load.f.get_counted_string()
+    for block in load.vm.ram_blocks:
+        if block.idstr == name:
+            break
+    else:
+        text = f"block '{name}' not found"
         raise load.fault(errno.EINVAL, text, old=[f"loadvm_handle_recv_bitmap: {text}"])
-    load.vm.error_report("migrate_send_rp_recv_bitmap: MSG_RP_RECV_BITMAP only used for recovery")
+    if load.postcopy is None or not await load.postcopy.send_bitmap(block):
+        load.vm.error_report("migrate_send_rp_recv_bitmap: MSG_RP_RECV_BITMAP only used for recovery")
 
 
 async def _check_page_sizes(load: LoadVM) -> None:

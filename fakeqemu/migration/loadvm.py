@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fakeqemu.migration.postcopy_load import PostcopyIncoming
     from fakeqemu.migration.register import SaveStateEntry
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
@@ -42,7 +43,8 @@ class LoadVM:
     """One incoming stream."""
 
     __slots__ = (
-        "_by_id", "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm", "approval", "complete",
+        "_by_id", "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm",
+        "approval", "complete", "postcopy",
     )  # fmt: skip
 
     def __init__(self, vm: Machine, f: QEMUFile, send: Callable[[int, bytes], Awaitable[None]]) -> None:
@@ -55,6 +57,8 @@ class LoadVM:
         self._by_id: dict[int, SaveStateEntry] = {}
         self._set_up: list[SaveStateEntry] = []
         self.approval = SwitchoverApproval(self)
+        #: set when the source says that it may turn to postcopy
+        self.postcopy: PostcopyIncoming | None = None
         #: whether the description at the end was there: what the source hears depends on it
         self.complete = True
 
@@ -80,7 +84,7 @@ class LoadVM:
     # --- the whole ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Read the stream to its end; raises LoadFault."""
+        """Read the stream to its end, or until postcopy takes over; raises LoadFault."""
         assemble(self._vm)
         ram = self._vm.savevm.find(RAM, 0)
         assert ram is not None
@@ -90,7 +94,8 @@ class LoadVM:
         await self._header()
         await self._setup()
         self.approval.count()
-        await self._sections()
+        if await self.sections():
+            return
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-loadvm-completed")
         await self._vmdescription()
 
@@ -165,7 +170,20 @@ class LoadVM:
 
     # --- sections -------------------------------------------------------------------------------------
 
-    async def _sections(self) -> None:
+    def over(self, f: QEMUFile) -> LoadVM:
+        """A load of the same stream that reads from elsewhere: from a package."""
+        part = LoadVM(self._vm, f, self._send)
+        part._return_path_open = self._return_path_open
+        part._by_id = self._by_id
+        part.postcopy = self.postcopy
+        return part
+
+    def use(self, f: QEMUFile) -> None:
+        """(postcopy) Go on reading from another connection, whose return path is open."""
+        self._f = f
+
+    async def sections(self) -> bool:
+        """Read sections and commands to the end; True when a command has ended it before. Raises LoadFault."""
         f = self._f
         while True:
             try:
@@ -180,9 +198,10 @@ class LoadVM:
             elif kind in (s.QEMU_VM_SECTION_PART, s.QEMU_VM_SECTION_END):
                 await self._part_or_end()
             elif kind == s.QEMU_VM_COMMAND:
-                await self._command()
+                if await self._command():
+                    return True
             elif kind == s.QEMU_VM_EOF:
-                return
+                return False
             else:
                 text = f"section type {kind}"
                 raise self._fault(errno.EINVAL, f"Unknown {text}", old=[f"Unknown savevm {text}"])
@@ -309,7 +328,7 @@ class LoadVM:
 
     # --- commands -------------------------------------------------------------------------------------
 
-    async def _command(self) -> None:
+    async def _command(self) -> bool:
         from fakeqemu.migration.load_commands import run_command
 
         try:
@@ -319,9 +338,9 @@ class LoadVM:
             chain = f"Failed to load VM process command: stream error: -{err.errno}"
             raise self._fault(err.errno, chain, old=[]) from None
         try:
-            await run_command(self, command, length)
+            return await run_command(self, command, length)
         except EndOfStream:
-            pass  # what follows finds the end again, and that is what QEMU reports
+            return False  # what follows finds the end again, and that is what QEMU reports
 
     @property
     def vm(self) -> Machine:

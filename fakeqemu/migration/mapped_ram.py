@@ -29,13 +29,14 @@ _BATCH_PAGES = 256
 class MappedRAMSink(PageSink):
     """Pages go to their places; zero pages only clear a bit."""
 
-    __slots__ = ("_blocks",)
+    __slots__ = ("_blocks", "_multifd")
 
     zero_size = 0
     page_size = TARGET_PAGE_SIZE
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
+        self._multifd = outgoing.mig.options.on("multifd")
         #: each block's header and the pages that are in the file
         self._blocks: dict[str, tuple[format.MappedRamHeader, PageRuns, int]] = {}
 
@@ -58,6 +59,9 @@ class MappedRAMSink(PageSink):
         for at in range(first, first + n, _BATCH_PAGES):
             data = block.read_pages(at, min(_BATCH_PAGES, first + n - at))
             await f.put_at(header.pages_offset + at * TARGET_PAGE_SIZE, data)
+            if self._multifd:  # QEMU's channels write them, to the same places
+                f.flushed -= len(data)
+                self._stats.multifd_bytes += len(data)
 
     async def complete(self, f: QEMUFile) -> None:
         for header, present, pages in self._blocks.values():

@@ -54,6 +54,7 @@ EMULATED_CAPABILITIES = (
     "validate-uuid",
     "xbzrle",
     "postcopy-blocktime",
+    "postcopy-ram",
     "rdma-pin-all",
     "release-ram",
     "x-ignore-shared",
@@ -140,6 +141,12 @@ class MigrationOptions:
         if on("postcopy-ram"):
             if on("x-ignore-shared"):
                 raise QemuError("Postcopy is not compatible with ignore-shared")
+            if (
+                compat.migration_postcopy_tmpfs
+                and not old.get("postcopy-ram")
+                and self._vm.runstate.state == "inmigrate"
+            ):
+                self._check_postcopy_memory()
             if on("multifd") and not compat.migration_multifd_postcopy:
                 raise QemuError("Postcopy is not yet compatible with multifd")
         if on("background-snapshot"):
@@ -181,6 +188,18 @@ class MigrationOptions:
             if on("postcopy-ram"):
                 raise QemuError("Mapped-ram migration is incompatible with postcopy")
 
+    def _check_postcopy_memory(self) -> None:
+        """A destination can only wait for pages of files on tmpfs and hugetlbfs."""
+        from fakeqemu.system.ramblock import MappedStore, file_system_of
+
+        for block in self._vm.ram_blocks:
+            if isinstance(block.store, MappedStore) and file_system_of(block.store.fd) not in (
+                "tmpfs",
+                "hugetlbfs",
+                "",
+            ):
+                raise QemuError("Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only")
+
     def check_emulated(self) -> None:
         """Refuse, saying so, a migration with something on that has no emulation yet."""
         from fakeqemu.error import NotEmulated
@@ -192,6 +211,11 @@ class MigrationOptions:
             from fakeqemu.migration import multifd_compress
 
             multifd_compress.check(self.get("multifd-compression", "none"))
+        if self.on("postcopy-ram"):
+            if self.on("multifd"):
+                raise NotEmulated("Migration with capabilities 'multifd' and 'postcopy-ram' together is not emulated")
+            if self._vm.fake.get("ram") == "model":
+                raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
         if self.get("tls-creds"):

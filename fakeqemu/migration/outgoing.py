@@ -12,7 +12,7 @@ QEMU: migration/migration.c (migration_thread)
 
 from __future__ import annotations
 
-from fakeqemu.error import NotEmulated, QemuError
+from fakeqemu.error import QemuError
 from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd
@@ -22,7 +22,7 @@ from fakeqemu.migration.ram import ModelRAMHandlers, RAMHandlers
 from fakeqemu.migration.rate import RateWindow
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
 from fakeqemu.migration.return_path import ReturnPath
-from fakeqemu.migration.savevm import RAM, SaveVM, globals_of, prepare
+from fakeqemu.migration.savevm import RAM, SaveVM, globals_of
 from fakeqemu.migration.stats import INT64_MAX
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -31,88 +31,51 @@ from fakeqemu.system import runstate as rs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Future, Task
+    from fakeqemu.migration.postcopy_ram import PostcopySource
     from fakeqemu.migration.state import Migration
     from fakeqemu.system.machine import Machine
+
+# What the loop does next.
+_ITERATE, _COMPLETE, _POSTCOPY = "iterate", "complete", "postcopy"
 
 #: what an empty PART puts: nothing was there to send
 _EMPTY_PART_BYTES = 64
 
 
-class _GivenUp(Exception):
+class GivenUp(Exception):
     """The migration ends, and there is no error to keep: migrate_cancel, or one that was only printed."""
 
 
-class _Unsaid(_GivenUp):
+class _Unsaid(GivenUp):
     """The return path has failed in a release that keeps no error of it."""
-
-
-def begin(
-    vm: Machine, uri: str | None, channel_list: list[dict[str, Any]] | None, *, resume: bool, blocks: bool = False
-) -> None:
-    """`migrate`: check everything, then start; raises QemuError, with status failed where it had begun already."""
-    early = vm.compat.migration_uri_words == "early"
-    address = channels.resolve(vm.compat, uri, channel_list) if early else None
-    if address is not None:
-        channels.check_transport(vm.migration.options, address)
-    _check_startable(vm, resume=resume)
-    outgoing = Outgoing(vm)
-    outgoing.begin()
-    try:
-        if address is None:
-            address = channels.resolve(vm.compat, uri, channel_list)
-            channels.check_transport(vm.migration.options, address)
-        if blocks:
-            raise NotEmulated("Migration of block devices (blk, inc) is not emulated")
-        outgoing.start(address)
-    except QemuError as err:
-        outgoing.refuse(err)
-        raise
-
-
-def _check_startable(vm: Machine, *, resume: bool) -> None:
-    mig = vm.migration
-    if resume:
-        raise QemuError("Cannot resume if there is no paused migration")
-    if mig.is_running():
-        raise QemuError("There's a migration process in progress")
-    if vm.runstate.state == rs.INMIGRATE:
-        raise QemuError("Guest is waiting for an incoming migration")
-    if vm.runstate.state == rs.POSTMIGRATE:
-        raise QemuError("Can't migrate the vm that was paused due to previous migration")
-    options = mig.options
-    if options.on("mapped-ram"):
-        if options.get("tls-creds"):
-            raise QemuError("Cannot use TLS with mapped-ram")
-        if options.get("multifd-compression", "none") != "none":
-            raise QemuError("Cannot use compression with mapped-ram")
-    vm.savevm.check_blocked(options.mode)
-    prepare(vm)
-    options.check_emulated()
 
 
 class Outgoing:
     """One outgoing migration."""
 
     __slots__ = (
-        "_address", "_connecting", "_kick", "_old_state", "_ram", "_return_path", "_savevm", "_stopped", "_task", "_was_running",
-        "f", "mig", "multifd", "rate", "switchover_ack", "vm",
+        "_connecting", "_kick", "_old_state", "_ram", "_savevm", "_stopped", "_task", "_was_running",
+        "address", "f", "mig", "multifd", "postcopy", "rate", "return_path", "switchover_ack", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
         self.mig: Migration = vm.migration
         self.f: QEMUFile | None = None
-        self._address: dict[str, Any] = {}
+        self.address: dict[str, Any] = {}
         self._connecting = False
         self._task: Task | None = None
         self._savevm: SaveVM | None = None
-        self._return_path: ReturnPath | None = None
+        self.return_path: ReturnPath | None = None
         #: channels for pages beside the main one
         self.multifd: MultiFDSend | None = None
+        #: the second half of a migration whose guest leaves first
+        self.postcopy: PostcopySource | None = None
         #: what the guest was when we stopped it
         self._stopped = False
         self._was_running = False
@@ -132,6 +95,7 @@ class Outgoing:
         mig.clear_error()
         mig.outgoing = self
         mig.continue_event.clear()
+        mig.postcopy_wanted = False
         mig.stats.begin(self.vm.host.clock.now_ns(), mig.options.get("downtime-limit"))
         mig.set_state(st.SETUP)
         self.vm.yank.register_instance(st.YANK_INSTANCE)
@@ -139,7 +103,7 @@ class Outgoing:
 
     def start(self, address: dict[str, Any]) -> None:
         """Open the channel, now or in the background, and go; raises QemuError when it cannot be opened."""
-        self._address = address
+        self.address = address
         if channels.is_background(address):
             self._task = self.mig.start(self._connect_and_run(), "mig/src/main")
         else:
@@ -162,11 +126,11 @@ class Outgoing:
     async def _connect_and_run(self) -> None:
         self._connecting = True
         try:
-            channel = await channels.connect(self.vm, self._address)
+            channel = await channels.connect(self.vm, self.address)
         except QemuError as err:
             if not self.vm.compat.migration_failing_state:
                 self.vm.error_report(err.desc)
-            await self._turn()
+            await self.turn()
             self.refuse(err)
             return
         except Cancelled:
@@ -180,10 +144,11 @@ class Outgoing:
         await self._run_later(channel)
 
     async def _run_later(self, channel: Channel) -> None:
-        await self._turn()  # the command is answered first
+        await self.turn()  # the command is answered first
         await self._run(channel)
 
-    async def _turn(self) -> None:
+    async def turn(self) -> None:
+        """Let others have their turn."""
         turn = self.vm.host.future()
         self.vm.host.call_soon(turn.set_result)
         await turn
@@ -192,7 +157,7 @@ class Outgoing:
 
     async def _run(self, channel: Channel) -> None:
         """QEMU: migration_thread"""
-        f = self.f = QEMUFile(channel, channels.kind_of(self._address, channel))
+        f = self.f = QEMUFile(channel, channels.kind_of(self.address, channel))
         f.limiter = self._limit
         self._savevm = SaveVM(self.vm, f)
         ram = self.vm.savevm.find(RAM, 0)
@@ -201,13 +166,16 @@ class Outgoing:
         stats = self.mig.stats
         stats.stream_bytes = lambda: f.flushed
         try:
-            self._check()
+            self.check()
             await self._setup(self._savevm)
-            while not await self._low_enough(self._savevm):
-                await self._iterate(self._savevm)
-            await self._switchover()
-            await self._complete(self._savevm)
-        except _GivenUp:
+            while (step := await self._next_step(self._savevm)) == _ITERATE:
+                await self._iterate()
+            if step == _POSTCOPY:
+                await self._run_postcopy(self._savevm)
+            else:
+                await self.switchover()
+                await self._complete(self._savevm)
+        except GivenUp:
             await self._give_up(None)
         except QemuError as err:
             await self._give_up(err)
@@ -221,17 +189,22 @@ class Outgoing:
         assert self.f is not None
         await self.vm.faults.pass_through("migration_call_notifiers", event=PRECOPY_SETUP)
         await self.vm.savevm.notify(PRECOPY_SETUP)
-        if self.mig.options.on("return-path"):
+        postcopy = self.mig.options.on("postcopy-ram")
+        if self.mig.options.on("return-path") or postcopy:
             self.vm.faults.check("open_return_path_on_source")
-            self._return_path = ReturnPath(self)
-            self._return_path.open()
+            self.return_path = ReturnPath(self)
+            self.return_path.open()
         if multifd.wanted(self.vm):
             self.multifd = MultiFDSend(self)
-            await self.multifd.setup(self._address)
+            await self.multifd.setup(self.address)
         savevm.put_header()
-        if self._return_path is not None:
+        if self.return_path is not None:
             section.put_command(self.f, section.MIG_CMD_OPEN_RETURN_PATH)
             section.put_command(self.f, section.MIG_CMD_PING, (1).to_bytes(4, "big"))
+        if postcopy:
+            from fakeqemu.migration.postcopy_ram import advise_payload
+
+            section.put_command(self.f, section.MIG_CMD_POSTCOPY_ADVISE, advise_payload(self.vm))
         failure: QemuError | None = None
         try:
             await savevm.setup()
@@ -248,8 +221,8 @@ class Outgoing:
         if failure is not None:
             raise failure
 
-    async def _low_enough(self, savevm: SaveVM) -> bool:
-        """Look at what is left; True when the rest can go while the guest is stopped.
+    async def _next_step(self, savevm: SaveVM) -> str:
+        """Look at what is left: whether the rest can go while the guest is stopped, or after it has left.
 
         QEMU: migration_iteration_run
         """
@@ -259,7 +232,8 @@ class Outgoing:
         self.switchover_ack.asked(pending)
         stats.pending = pending.total
         threshold = self.rate.threshold_bytes()
-        low = pending.total <= threshold if compat.migration_pending_equal else pending.total < threshold
+        before_stop = pending.total - pending.postcopy
+        low = before_stop <= threshold if compat.migration_pending_equal else pending.total < threshold
         if low:
             pending = await savevm.pending_exact()
             self.switchover_ack.asked(pending)
@@ -268,30 +242,46 @@ class Outgoing:
                 bandwidth = self.rate.switchover_bandwidth()
                 stats.expected_downtime_ms = pending.total // bandwidth if bandwidth else INT64_MAX
         self.vm.trace("migrate_pending", size=pending.total, threshold=threshold)
-        return (pending.total == 0 or pending.total < threshold) and self.switchover_ack.allows_switchover()
+        if not self.switchover_ack.allows_switchover():
+            return _ITERATE
+        complete = pending.total == 0 or pending.total < threshold
+        wanted = self.mig.postcopy_wanted and pending.total - pending.postcopy <= threshold
+        if wanted and (compat.migration_postcopy_first or not complete):
+            return _POSTCOPY
+        return _COMPLETE if complete else _ITERATE
 
-    async def _iterate(self, savevm: SaveVM) -> None:
-        assert self.f is not None
-        before = self.rate.bytes_sent()
+    async def _run_postcopy(self, savevm: SaveVM) -> None:
+        from fakeqemu.migration.postcopy_ram import PostcopySource
+
+        self.postcopy = PostcopySource(self, savevm, self._ram)
+        await self.postcopy.run()
+
+    async def save_parts(self, exceeded: Callable[[], bool], *, postcopy: bool = False) -> None:
+        """One PART of those who have something to send; raises QemuError."""
+        assert self._savevm is not None
         try:
-            await savevm.iterate(self.rate.exceeded)
+            await self._savevm.iterate(exceeded, postcopy=postcopy)
         except QemuError:
             if self.vm.compat.migration_save_errors_printed:
                 self.vm.error_report("failed to save SaveStateEntry with id(name): 1(ram): -5")
             raise
-        self._check()
+        self.check()
+
+    async def _iterate(self) -> None:
+        before = self.rate.bytes_sent()
+        await self.save_parts(self.rate.exceeded)
         self.rate.measure()
         idle = self.rate.bytes_sent() - before <= _EMPTY_PART_BYTES
         if idle or self.rate.exceeded():
             await self.rate.next_window(idle=idle)
         else:
-            await self._turn()
+            await self.turn()
 
-    async def _switchover(self) -> None:
+    async def switchover(self) -> None:
         """Stop the guest; with pause-before-switchover wait for migrate-continue."""
         vm, mig = self.vm, self.mig
         async with vm.bql:
-            self._check()
+            self.check()
             mig.stats.downtime_start_ns = vm.host.clock.now_ns()
             vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-start")
             self._stopped = True
@@ -302,13 +292,13 @@ class Outgoing:
             vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
             await vm.faults.pass_through("migration_completion_vm_stop")
             vm.faults.check("migration_block_activation")
-            self._check()
-        if mig.options.on("pause-before-switchover"):
+            self.check()
+        if mig.options.on("pause-before-switchover") and mig.state == st.ACTIVE:
             mig.set_state(st.PRE_SWITCHOVER)
             await mig.continue_event.wait()
             self._check_cancelled()
             mig.set_state(st.DEVICE)
-        elif vm.compat.migration_continue_to_device_state:
+        elif vm.compat.migration_continue_to_device_state and mig.state == st.ACTIVE:
             mig.set_state(st.DEVICE)
 
     async def _complete(self, savevm: SaveVM) -> None:
@@ -321,11 +311,11 @@ class Outgoing:
             if err is self.f.write_error and self.vm.compat.migration_error_chain:
                 raise err.prefixed("Failed to flush QEMUFile: ") from None
             raise
-        self._check()
-        if self._return_path is not None:
-            await self._return_path.finish()
+        self.check()
+        if self.return_path is not None:
+            await self.return_path.finish()
         stats = self.mig.stats
-        stats.downtime_ns = self.vm.host.clock.now_ns() - stats.downtime_start_ns
+        stats.end_downtime(self.vm.host.clock.now_ns())
         self.vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
         self._check_cancelled()
 
@@ -385,12 +375,39 @@ class Outgoing:
         assert self.f is not None
         if self.multifd is not None:
             await self.multifd.cleanup()
-        if self._return_path is not None:
+        if self.return_path is not None:
             self.f.shutdown()
-            await self._return_path.join()
+            await self.return_path.join()
         assert self.f.channel is not None
-        channels.close(self.vm, self._address, self.f.channel)
+        channels.close(self.vm, self.address, self.f.channel)
         self._unregister_yank()
+
+    def break_off(self, error: QemuError) -> None:
+        """(postcopy) Break the link, for the reason `error`."""
+        assert self.f is not None
+        self.mig.set_error(error)
+        if self.f.write_error is None:
+            self.f.write_error = error
+        self.f.shutdown()
+
+    async def disconnect(self) -> None:
+        """(postcopy) The link is broken: give its channel back."""
+        assert self.f is not None
+        assert self.return_path is not None
+        assert self.f.channel is not None
+        self.f.shutdown()
+        await self.return_path.join()
+        channels.close(self.vm, self.address, self.f.channel)
+
+    def reconnect(self, channel: Channel) -> None:
+        """(postcopy) Go on over another channel."""
+        before = self.mig.stats.stream_bytes()
+        f = self.f = QEMUFile(channel, channels.kind_of(self.address, channel))
+        assert self._savevm is not None
+        self._savevm.use(f)
+        self.mig.stats.stream_bytes = lambda: before + f.flushed
+        self.return_path = ReturnPath(self)
+        self.rate.open(self.vm.host.clock.now_ns())
 
     def _unregister_yank(self) -> None:
         self.vm.yank.unregister_function(st.YANK_INSTANCE, self._yank)
@@ -424,9 +441,9 @@ class Outgoing:
 
     def _check_cancelled(self) -> None:
         if self.mig.state == st.CANCELLING:
-            raise _GivenUp
+            raise GivenUp
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise what has gone wrong meanwhile; what the return path has found is looked at when all was sent."""
         self._check_cancelled()
         if self.f is not None and self.f.write_error is not None:
@@ -455,7 +472,7 @@ class Outgoing:
         await self.f.flush()
         while self.rate.exceeded():
             await self.rate.next_window()
-            self._check()
+            self.check()
 
     async def wait_until(self, deadline_ns: int) -> None:
         """Wait for a time, or for `kick`; raises what has gone wrong meanwhile."""
@@ -467,7 +484,7 @@ class Outgoing:
             timer.cancel()
             self._kick = None
         self.rate.measure()
-        self._check()
+        self.check()
 
     def kick(self) -> None:
         """Something changed: whoever waits for a time looks again."""

@@ -30,9 +30,9 @@ def qmp_migrate(
     inc: bool = False,
 ) -> None:
     """Send the guest away; answered before it is on its way."""
-    from fakeqemu.migration import outgoing
+    from fakeqemu.migration.begin import begin
 
-    outgoing.begin(vm, uri, channels, resume=resume, blocks=blk or inc)
+    begin(vm, uri, channels, resume=resume, blocks=blk or inc)
 
 
 @qmp_command
@@ -62,14 +62,28 @@ def qmp_migrate_continue(vm: Machine, *, state: str) -> None:
 
 @qmp_command
 def qmp_migrate_pause(vm: Machine) -> None:
-    """Break a postcopy migration off; there is none."""
+    """Break a postcopy migration off."""
+    mig = vm.migration
+    running = (
+        (st.POSTCOPY_ACTIVE, st.POSTCOPY_RECOVER) if vm.compat.migration_pause_in_recover else (st.POSTCOPY_ACTIVE,)
+    )
+    if mig.outgoing is not None and mig.state in running:
+        mig.outgoing.break_off(QemuError("Postcopy migration is paused by the user"))
+        return
+    if mig.incoming is not None and mig.incoming.state in running:
+        mig.incoming.break_off()
+        return
     states = "postcopy-active or postcopy-recover" if vm.compat.migration_pause_in_recover else "postcopy-active"
     raise QemuError(f"migrate-pause is currently only supported during {states} state")
 
 
 @qmp_command
-def qmp_migrate_recover(vm: Machine, *, uri: str) -> None:  # noqa: ARG001
-    """Listen again for a postcopy migration that was broken off; there is none."""
+def qmp_migrate_recover(vm: Machine, *, uri: str) -> None:
+    """Listen again for a postcopy migration that was broken off."""
+    incoming = vm.migration.incoming
+    if incoming is not None and incoming.postcopy is not None and incoming.state == st.POSTCOPY_PAUSED:
+        incoming.postcopy.recover(uri)
+        return
     raise QemuError("Migrate recover can only be run when postcopy is paused.")
 
 
@@ -78,8 +92,9 @@ def qmp_migrate_start_postcopy(vm: Machine) -> None:
     """Switch over to postcopy."""
     if not vm.migration.options.on("postcopy-ram"):
         raise QemuError("Enable postcopy with migrate_set_capability before the start of migration")
-    # A migration with that capability is refused, so there is never one to switch over.
-    raise QemuError("Postcopy must be started after migration has been started")
+    if vm.migration.state == st.NONE:
+        raise QemuError("Postcopy must be started after migration has been started")
+    vm.migration.postcopy_wanted = True
 
 
 @qmp_command

@@ -43,7 +43,17 @@ def is_ignored(vm: Machine, block: RAMBlock) -> bool:
 class RAMHandlers(SaveVMHandlers):
     """SaveVMHandlers of the entry "ram" of a source."""
 
-    __slots__ = ("_last_sync_ns", "_outgoing", "_period_pages", "_sink", "_stats", "_todo", "_vm")
+    __slots__ = (
+        "_last_sync_ns",
+        "_outgoing",
+        "_period_pages",
+        "_postcopy",
+        "_sink",
+        "_stats",
+        "_todo",
+        "_urgent",
+        "_vm",
+    )
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
@@ -54,6 +64,9 @@ class RAMHandlers(SaveVMHandlers):
         self._sink: PageSink = choose_sink(outgoing)
         self._last_sync_ns = 0
         self._period_pages = 0
+        #: whether the guest runs on the other side, and the pages that it asks for
+        self._postcopy = False
+        self._urgent: list[tuple[RAMBlock, int, int]] = []
 
     # --- the bitmap -----------------------------------------------------------------------------------
 
@@ -111,7 +124,11 @@ class RAMHandlers(SaveVMHandlers):
         await f.flush()
 
     def state_pending_estimate(self) -> Pending:
-        return Pending(precopy=self.remaining_pages * TARGET_PAGE_SIZE)
+        size = self.remaining_pages * TARGET_PAGE_SIZE
+        return Pending(postcopy=size) if self.has_postcopy() else Pending(precopy=size)
+
+    def has_postcopy(self) -> bool:
+        return self._outgoing.mig.options.on("postcopy-ram")
 
     async def state_pending_exact(self) -> Pending:
         self.sync_bitmap()
@@ -129,7 +146,8 @@ class RAMHandlers(SaveVMHandlers):
 
     async def save_live_complete_precopy(self, f: QEMUFile) -> None:
         self._vm.faults.check("ram_save_complete")
-        self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
+        if not self._postcopy:
+            self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
         before = self._sink.counted(f)
         self._sink.begin_last_stage()
         await self._send_pages(f, None)
@@ -153,8 +171,9 @@ class RAMHandlers(SaveVMHandlers):
         clock = self._vm.host.clock
         ahead = ZERO_BATCH_PAGES
         while self._any_left():
-            if until_ns is not None and (self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns):
-                return
+            if until_ns is not None and not self.has_urgent:
+                if self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns:
+                    return
             block, first, n, kind = self._take_run(ahead)
             # Looking at real pages means reading them: no more of them than are sent now.
             ahead = ZERO_BATCH_PAGES if kind == ZERO else BATCH_PAGES
@@ -169,6 +188,8 @@ class RAMHandlers(SaveVMHandlers):
         """Bytes of page records: before or after the guest was stopped."""
         if self._vm.runstate.running:
             self._stats.precopy_bytes += size
+        elif self._postcopy:
+            self._stats.postcopy_bytes += size
         else:
             self._stats.downtime_bytes += size
 
@@ -178,7 +199,15 @@ class RAMHandlers(SaveVMHandlers):
     def _take_run(self, limit: int) -> tuple[RAMBlock, int, int, str]:
         """Take the next pages off the list: block, first page, how many (at most `limit`), what they hold."""
         for block, runs in self._todo:
-            run = runs.first_run()
+            if self.has_urgent:
+                if self._urgent[0][0] is not block:
+                    continue
+                _, first, n = self._urgent[0]
+                run = runs.first_run(first)
+                assert run is not None
+                run = run[0], min(run[1], first + n - run[0])
+            else:
+                run = runs.first_run()
             if run is not None:
                 first, n, kind = next(iter(block.runs(run[0], min(run[1], limit))))
                 runs.discard(first, n)
@@ -189,6 +218,52 @@ class RAMHandlers(SaveVMHandlers):
         for other, runs in self._todo:
             if other is block:
                 runs.add(first, n)
+
+    # --- postcopy -------------------------------------------------------------------------------------
+
+    def enter_postcopy(self) -> None:
+        """The guest has stopped and will run on the other side: a last look, in units of the host's pages."""
+        self.sync_bitmap(counted=self._vm.compat.migration_final_sync_counted)
+        for block, runs in self._todo:
+            size = block.page_size // TARGET_PAGE_SIZE
+            if size > 1:
+                for first, n in runs:
+                    start = first // size * size
+                    runs.add(start, -(-(first + n) // size) * size - start)
+        self._postcopy = True
+        # What was only worth it while the guest ran here (other channels, differences) ends.
+        self._sink.cleanup()
+        self._sink = PageSink(self._outgoing)
+
+    def dirty_runs(self) -> list[tuple[RAMBlock, PageRuns]]:
+        """The blocks that travel, with the pages that are left."""
+        return self._todo
+
+    def request(self, block: RAMBlock, first: int, n: int) -> None:
+        """The destination waits for these pages: they go before all others."""
+        self._urgent.append((block, first, n))
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether a page is left that was asked for."""
+        while self._urgent:
+            block, first, n = self._urgent[0]
+            for other, runs in self._todo:
+                if other is block:
+                    run = runs.first_run(first)
+                    if run is not None and run[0] < first + n:
+                        return True
+            del self._urgent[0]
+        return False
+
+    def set_left(self, block: RAMBlock, left: PageRuns) -> None:
+        """(recovery) These pages of a block are left, whatever was sent."""
+        self._todo = [(other, left if other is block else runs) for other, runs in self._todo]
+
+    def restart(self) -> None:
+        """(recovery) A new connection: nothing that was said on the old one holds."""
+        self._urgent.clear()
+        self._sink = PageSink(self._outgoing)
 
 
 class ModelRAMHandlers(RAMHandlers):

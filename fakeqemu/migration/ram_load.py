@@ -34,6 +34,7 @@ from fakeqemu.system.ramblock import PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fakeqemu.migration.postcopy_load import PostcopyIncoming
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
     from fakeqemu.system.ramblock import RAMBlock
@@ -49,11 +50,13 @@ _PAGE_RUN = 256
 class RAMLoadHandlers(SaveVMHandlers):
     """SaveVMHandlers of the entry "ram" of a destination."""
 
-    __slots__ = ("_last_block", "_vm")
+    __slots__ = ("_last_block", "_vm", "postcopy")
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self._last_block: RAMBlock | None = None
+        #: from LISTEN on: places pages for a guest that runs, each only once
+        self.postcopy: PostcopyIncoming | None = None
 
     async def load_setup(self, f: QEMUFile) -> None:  # noqa: ARG002
         for block in self._vm.ram_blocks:
@@ -182,8 +185,12 @@ class RAMLoadHandlers(SaveVMHandlers):
         )
         view = memoryview(buffer)
         ends = range(position + TARGET_PAGE_SIZE, position + n * PAGE_RECORD_SIZE, PAGE_RECORD_SIZE)
-        block.write_scattered(page, [view[end - TARGET_PAGE_SIZE : end] for end in ends])
+        contents = [view[end - TARGET_PAGE_SIZE : end] for end in ends]
         f.skip((n - 1) * PAGE_RECORD_SIZE + TARGET_PAGE_SIZE)
+        if self.postcopy is not None:
+            self.postcopy.place(block, page, n, b"".join(contents))
+            return
+        block.write_scattered(page, contents)
         self._received(block, page, n)
 
     async def _load_zero(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
@@ -200,6 +207,9 @@ class RAMLoadHandlers(SaveVMHandlers):
             buffer, position = f.buffered()
             n += count_zero_records(buffer, position, page + 1, min(_ZERO_RUN, block.pages - page - 1))
             f.skip((n - 1) * ZERO_RECORD_SIZE)
+        if self.postcopy is not None:
+            self.postcopy.place(block, page, n, None)
+            return
         block.zero_pages(page, n)
         self._received(block, page, n)
 

@@ -50,6 +50,8 @@ class RateWindow:
 
     def bandwidth_limit(self) -> int:
         """Bytes a second that may go, 0 for no limit."""
+        if self._outgoing.postcopy is not None and self._outgoing.stopped:
+            return int(self._options.get("max-postcopy-bandwidth"))
         limit: int = 0 if self._outgoing.stopped else self._options.get("max-bandwidth")
         return limit
 
@@ -71,6 +73,10 @@ class RateWindow:
         self._start_ns = now_ns
         self._bytes = self.bytes_sent()
         self._pages = self._stats.duplicate + self._stats.normal
+
+    @property
+    def window_end_ns(self) -> int:
+        return self._start_ns + BUFFER_DELAY_NS
 
     async def next_window(self, *, idle: bool = False) -> None:
         """Wait for the end of this window; `idle`: nothing is there to send."""

@@ -110,6 +110,10 @@ class SaveVMHandlers:
         """What is left, after finding out (dirty bitmap, kernel)."""
         return self.state_pending_estimate()
 
+    def has_postcopy(self) -> bool:
+        """Whether the state can be sent after the guest has left."""
+        return False
+
     async def save_live_iterate(self, f: QEMUFile) -> bool:  # noqa: ARG002 - those who override it write
         """Write the body of one PART section; True when nothing is left for now."""
         return True

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class ReturnPath:
     """The return path of one outgoing migration: a task that ends with SHUT or with an error."""
 
-    __slots__ = ("_outgoing", "_task", "failed")
+    __slots__ = ("_f", "_outgoing", "_task", "failed")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
         #: something went wrong: the migration is to fail, whatever its own side of the stream says
         self.failed = False
         self._task: Task | None = None
+        assert outgoing.f is not None
+        self._f = outgoing.f
 
     def open(self) -> None:
         self._task = self._outgoing.mig.start(self._run(), "mig/src/return")
@@ -56,11 +58,12 @@ class ReturnPath:
         except QemuError as err:
             self._fail(err.desc)
         vm.trace("source_return_path_thread_end")
+        if self.failed and self._outgoing.postcopy is not None:
+            self._outgoing.postcopy.lost()
 
     def _lost(self, err: EndOfStream) -> None:
         """The connection is gone. Older releases hear of it when they write: to a descriptor that was closed for it."""
-        f = self._outgoing.f
-        assert f is not None
+        f = self._f
         if self._outgoing.vm.compat.migration_return_path_errors:
             self._fail(err.reason)
             return
@@ -77,8 +80,7 @@ class ReturnPath:
             vm.error_report(f"RP: {text}")
 
     async def _read_messages(self) -> None:
-        f, vm = self._outgoing.f, self._outgoing.vm
-        assert f is not None
+        f, vm = self._f, self._outgoing.vm
         if f.channel is not None and not f.channel.can_read:
             raise QemuError(f"Unable to read from {f.kind}: {strerror(errno.EBADF)}")
         while True:
@@ -101,8 +103,12 @@ class ReturnPath:
                 return
             if kind == rp.MIG_RP_MSG_PONG:
                 vm.trace("source_return_path_thread_pong", val=rp.be32(data))
+                if self._outgoing.postcopy is not None:
+                    self._outgoing.postcopy.pong(rp.be32(data))
             elif kind == rp.MIG_RP_MSG_SWITCHOVER_ACK:
                 self._outgoing.switchover_ack.received()
+            elif self._outgoing.postcopy is not None:
+                await self._outgoing.postcopy.message(kind, data, f)
             else:
                 # Pages, bitmaps and resume belong to postcopy, which this migration is not.
                 raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")

@@ -166,6 +166,10 @@ class SaveVM:
         self._set_up: list[SaveStateEntry] = []
         self._described: list[dict[str, Any]] = []
 
+    def use(self, f: QEMUFile) -> None:
+        """From now on put into another file."""
+        self._f = f
+
     def _machine_type(self) -> str:
         assert self._vm.board is not None
         return self._vm.board.name
@@ -207,14 +211,14 @@ class SaveVM:
             pending.add(await handlers.state_pending_exact())
         return pending
 
-    async def iterate(self, rate_exceeded: Any) -> bool:
+    async def iterate(self, rate_exceeded: Any, *, postcopy: bool = False) -> bool:
         """One PART of each live entry, as long as the ones before have nothing left and the rate allows it.
 
         True when nobody has anything left for now.
         """
         self._vm.trace("savevm_state_iterate")
         for entry, handlers in self._live():
-            if not handlers.is_active_iterate():
+            if not handlers.is_active_iterate() or (postcopy and not handlers.has_postcopy()):
                 continue
             if rate_exceeded():
                 return False
@@ -231,20 +235,37 @@ class SaveVM:
         if self._vm.compat.migration_switchover_start:
             section.put_command(self._f, section.MIG_CMD_SWITCHOVER_START)
 
-    async def complete_iterable(self) -> None:
-        """END sections: the guest is stopped."""
-        for entry, handlers in self._live():
+    async def complete_iterable(self, *, postcopy: bool = False) -> None:
+        """END sections: the guest is stopped. With `postcopy`, of those entries that cannot wait until it has left."""
+        await self._put_ends([one for one in self._live() if not (postcopy and one[1].has_postcopy())])
+        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-iterable-saved")
+        await self._f.flush()
+
+    async def complete_postcopy(self) -> None:
+        """END sections of what went after the guest, and the end of the stream."""
+        await self._put_ends([one for one in self._live() if one[1].has_postcopy()])
+        self._f.put_byte(section.QEMU_VM_EOF)
+        await self._f.flush()
+
+    async def _put_ends(self, live: list[tuple[SaveStateEntry, SaveVMHandlers]]) -> None:
+        for entry, handlers in live:
             start_ns = self._vm.host.clock.now_ns()
             self._start_section(section.QEMU_VM_SECTION_END, entry)
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
             await handlers.save_live_complete_precopy(self._f)
             section.put_section_footer(self._f, entry.section_id)
             self._trace_downtime(entry, "iterable", start_ns)
-        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-iterable-saved")
-        await self._f.flush()
 
     async def complete_non_iterable(self) -> None:
         """FULL sections, the end, and the description of it all."""
+        await self.save_devices()
+        self._f.put_byte(section.QEMU_VM_EOF)
+        section.put_vmdescription(self._f, self._description())
+        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-non-iterable-saved")
+        await self._f.flush()
+
+    async def save_devices(self) -> None:
+        """FULL sections."""
         for entry in list(self._vm.savevm.entries):
             start_ns = self._vm.host.clock.now_ns()
             self._vm.faults.check("vmstate_save", id=entry.idstr)
@@ -263,10 +284,6 @@ class SaveVM:
             elif entry.vmsd is None or (not entry.vmsd.early_setup and entry.vmsd.is_needed(entry.opaque)):
                 self._put_described(entry)
             self._trace_downtime(entry, "non-iterable", start_ns)
-        self._f.put_byte(section.QEMU_VM_EOF)
-        section.put_vmdescription(self._f, self._description())
-        self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-non-iterable-saved")
-        await self._f.flush()
 
     async def cleanup(self) -> None:
         """Have live entries give back what they took."""

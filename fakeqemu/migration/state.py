@@ -3,6 +3,8 @@
 
     source       none ─ setup ─ active ─┬─ device ─ completed
                                         └─ pre-switchover ─ device          (pause-before-switchover)
+                 active | device ─ (postcopy-device) ─ postcopy-active ─ completed
+                 postcopy-active ─ postcopy-paused ─ (postcopy-recover-setup) ─ postcopy-recover ─ postcopy-active
                  any of setup ... device ─ cancelling ─ cancelled
                  any of setup ... device ─ failing ─ failed                  (older releases: failed at once)
     destination  none ─ setup ─ active ─ completed | failed
@@ -52,13 +54,21 @@ RUNNING_STATES = (
     PRE_SWITCHOVER, DEVICE, WAIT_UNPLUG, CANCELLING, FAILING, COLO,
 )  # fmt: skip
 
+#: statuses in which the guest runs on the other side
+POSTCOPY_STATES = (POSTCOPY_ACTIVE, POSTCOPY_PAUSED, POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER)
+
 #: status -> which may follow
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     NONE: (SETUP,),
     SETUP: (ACTIVE, CANCELLING, FAILING, FAILED),
-    ACTIVE: (DEVICE, PRE_SWITCHOVER, COMPLETED, CANCELLING, FAILING, FAILED),
+    ACTIVE: (DEVICE, PRE_SWITCHOVER, POSTCOPY_ACTIVE, COMPLETED, CANCELLING, FAILING, FAILED),
     PRE_SWITCHOVER: (DEVICE, CANCELLING, FAILING, FAILED),
-    DEVICE: (COMPLETED, CANCELLING, FAILING, FAILED),
+    DEVICE: (POSTCOPY_DEVICE, POSTCOPY_ACTIVE, COMPLETED, CANCELLING, FAILING, FAILED),
+    POSTCOPY_DEVICE: (POSTCOPY_ACTIVE, CANCELLING, FAILING),
+    POSTCOPY_ACTIVE: (POSTCOPY_PAUSED, COMPLETED, CANCELLING, FAILING, FAILED),
+    POSTCOPY_PAUSED: (POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER, CANCELLING),
+    POSTCOPY_RECOVER_SETUP: (POSTCOPY_RECOVER, POSTCOPY_PAUSED, CANCELLING),
+    POSTCOPY_RECOVER: (POSTCOPY_ACTIVE, POSTCOPY_PAUSED, CANCELLING),
     CANCELLING: (CANCELLED,),
     FAILING: (FAILED,),
     CANCELLED: (SETUP,),
@@ -70,10 +80,19 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 INCOMING_TRANSITIONS: dict[str, tuple[str, ...]] = {
     NONE: (SETUP,),
     SETUP: (NONE, ACTIVE, FAILED),
-    ACTIVE: (COMPLETED, FAILED),
+    ACTIVE: (POSTCOPY_DEVICE, POSTCOPY_ACTIVE, COMPLETED, FAILED),
+    POSTCOPY_DEVICE: (POSTCOPY_ACTIVE, FAILED),
+    POSTCOPY_ACTIVE: (POSTCOPY_PAUSED, COMPLETED, FAILED),
+    POSTCOPY_PAUSED: (POSTCOPY_RECOVER,),
+    POSTCOPY_RECOVER: (POSTCOPY_ACTIVE, POSTCOPY_PAUSED),
     COMPLETED: (),
     FAILED: (),
 }
+
+#: what both sides print when the link of a postcopy breaks
+POSTCOPY_PAUSED_LINES = (
+    "Unable to shutdown socket: Bad file descriptor", "Detected IO failure for postcopy. Migration paused.",
+)  # fmt: skip
 
 YANK_INSTANCE = {"type": "migration"}
 
@@ -82,7 +101,8 @@ class Migration:
     """Both sides of one machine's migration (`vm.migration`)."""
 
     __slots__ = (
-        "_error", "continue_event", "incoming", "multifd_next_channel", "options", "outgoing", "settings", "state", "stats",
+        "_error", "continue_event", "incoming", "multifd_next_channel", "options", "outgoing",
+        "postcopy_wanted", "settings", "state", "stats",
         "tasks", "vm",
     )  # fmt: skip
 
@@ -95,6 +115,8 @@ class Migration:
         self._error: QemuError | None = None
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        #: migrate-start-postcopy was given
+        self.postcopy_wanted = False
         #: which multifd channel is next: the position outlives a migration
         self.multifd_next_channel = 0
         #: properties of QEMU's object `migration` that are no capability and no parameter
@@ -185,8 +207,13 @@ class Migration:
     # --- the outside ----------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Give an outgoing migration up; nothing happens when there is none."""
-        if self.outgoing is not None and self.state in (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER):
+        """Give an outgoing migration up; nothing happens when there is none. Raises QemuError where it is too late."""
+        if self.vm.compat.migration_postcopy_cancel_refused and self.state in POSTCOPY_STATES:
+            raise QemuError("Postcopy migration in progress, cannot cancel.")
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self.outgoing is not None and self.state in (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, *POSTCOPY_STATES):
             self.set_state(CANCELLING)
             self.outgoing.cancelled()
 
@@ -199,7 +226,7 @@ class Migration:
 
     def _on_shutdown(self, *_cause: Any) -> None:
         """The process ends: a migration in progress is cancelled, and nobody waits for it."""
-        self.cancel()
+        self._cancel()
         if self.incoming is not None:
             self.incoming.close()
 

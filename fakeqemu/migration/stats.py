@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 4096
 INT64_MAX = (1 << 63) - 1
+#: statuses in which query-migrate of a source tells of its progress
+RUNNING_STATUSES = (
+    "active", "device", "pre-switchover", "postcopy-device", "postcopy-active", "postcopy-paused",
+    "postcopy-recover-setup", "postcopy-recover", "cancelling", "failing",
+)  # fmt: skip
 
 
 class MigrationStats:
@@ -30,8 +35,8 @@ class MigrationStats:
     __slots__ = (
         "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
         "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
-        "pages_per_second", "pending", "precopy_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes",
-        "xbzrle",
+        "package_bytes", "pages_per_second", "pending", "postcopy_bytes", "postcopy_requests", "precopy_bytes",
+        "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes", "xbzrle",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -51,6 +56,10 @@ class MigrationStats:
         self.completed_total_ns: int | None = None
         self.downtime_start_ns = 0
         self.downtime_ns = 0
+        self.postcopy_bytes = 0
+        self.postcopy_requests = 0
+        #: device state that was collected before it was sent: it counts twice
+        self.package_bytes = 0
         self.expected_downtime_ms = downtime_limit_ms
         self.ram_total = 0
         #: dirty pages left
@@ -76,8 +85,16 @@ class MigrationStats:
     def transferred(self) -> int:
         """ram.transferred: all bytes of all channels."""
         if not self._vm.compat.migration_transferred_all:
-            return self.precopy_bytes + self.downtime_bytes + self.multifd_bytes
-        return self.stream_bytes() + self.multifd_bytes + self.model_bytes
+            return self.precopy_bytes + self.downtime_bytes + self.multifd_bytes + self.postcopy_bytes
+        return self.stream_bytes() + self.multifd_bytes + self.package_bytes + self.model_bytes
+
+    @property
+    def downtime_ms(self) -> int:
+        return self.downtime_ns // NS_PER_MS
+
+    def end_downtime(self, now_ns: int) -> None:
+        """The guest can run on the other side."""
+        self.downtime_ns = now_ns - self.downtime_start_ns
 
     def total_time_ms(self, now_ns: int) -> int:
         total = self.completed_total_ns if self.completed_total_ns is not None else now_ns - self.start_ns
@@ -102,13 +119,13 @@ class MigrationStats:
             "mbps": int(self.mbps) if self.mbps == int(self.mbps) else self.mbps,
             "dirty-sync-count": self.dirty_sync_count,
             "dirty-sync-missed-zero-copy": 0,
-            "postcopy-requests": 0,
+            "postcopy-requests": self.postcopy_requests,
             "page-size": PAGE_SIZE,
             "multifd-bytes": self.multifd_bytes,
             "pages-per-second": self.pages_per_second,
             "precopy-bytes": self.precopy_bytes,
             "downtime-bytes": self.downtime_bytes,
-            "postcopy-bytes": 0,
+            "postcopy-bytes": self.postcopy_bytes,
             "remaining": 0 if completed else self.ram_remaining() * PAGE_SIZE,
             "dirty-pages-rate": 0 if completed else self.dirty_pages_rate,
         }
@@ -135,16 +152,18 @@ def _source_info(mig: Migration, info: dict[str, Any]) -> None:
     if state == "none":
         return
     info["status"] = state
-    if state in ("active", "device", "pre-switchover", "cancelling", "failing", "completed"):
+    if state in RUNNING_STATUSES or state == "completed":
         if stats.catch_up is not None:
             stats.catch_up()
         completed = state == "completed"
         info["total-time"] = stats.total_time_ms(vm.host.clock.now_ns())
         info["setup-time"] = stats.setup_ns // NS_PER_MS
-        if completed:
-            info["downtime"] = stats.downtime_ns // NS_PER_MS
+        left = completed or (state.startswith("postcopy") and vm.compat.migration_postcopy_downtime)
+        if left:
+            info["downtime"] = stats.downtime_ms
         else:
             info["expected-downtime"] = stats.expected_downtime_ms
+        if not completed:
             if vm.compat.migration_top_remaining:
                 info["remaining"] = stats.pending
         info["ram"] = stats.ram_info(completed=completed)

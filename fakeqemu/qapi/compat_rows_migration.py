@@ -41,6 +41,14 @@ ROWS: tuple[CompatRow, ...] = (
         "`stale` reads through the last rendered topology; `force` renders the pending one first, at its cost.",
         ("stale", "strict", "force", "rcu"),
     ),
+    # --- blocktime ---
+    CompatRow(
+        "blocktime_engine",
+        "How the destination of a postcopy accounts for vCPUs that wait for pages.",
+        (((), "array"), ((10, 1), "hash")),
+        "Two members of query-migrate, in milliseconds; or six, with latencies in nanoseconds and their distribution.",
+        ("array", "hash"),
+    ),
     # --- migration ---
     CompatRow(
         "migration_capabilities_when_listening",
@@ -237,6 +245,48 @@ ROWS: tuple[CompatRow, ...] = (
         "The threshold itself is low enough for an exact look at what is left.",
         (((), False), ((11, 0), True)),
         "A migration shorter than the first window still makes a second pass: MIGRATION_PASS 2 before STOP.",
+    ),
+    CompatRow(
+        "migration_postcopy_active_first",
+        "The status postcopy-active is entered before the guest is stopped, and there is no status `device` on the way.",
+        (((), True), ((10, 0), False)),
+        "MIGRATION postcopy-active, then STOP; later: STOP, device, postcopy-active.",
+    ),
+    CompatRow(
+        "migration_postcopy_cancel_refused",
+        "migrate_cancel is an error once the guest runs on the other side.",
+        (((), False), ((10, 0), True)),
+        "`Postcopy migration in progress, cannot cancel.`",
+    ),
+    CompatRow(
+        "migration_postcopy_device_state",
+        "The source waits for the destination's word that it has loaded the devices.",
+        (((), False), ((11, 0), True)),
+        "The status postcopy-device on both sides; a PING 0x42 in the package.",
+    ),
+    CompatRow(
+        "migration_postcopy_downtime",
+        "query-migrate tells the downtime while pages still follow.",
+        (((), False), ((8, 2), True)),
+        "`downtime` instead of `expected-downtime` in the statuses of postcopy.",
+    ),
+    CompatRow(
+        "migration_postcopy_first",
+        "migrate-start-postcopy is followed even when the rest would fit into the downtime limit.",
+        (((), False), ((11, 0), True)),
+        "postcopy-active instead of completed.",
+    ),
+    CompatRow(
+        "migration_postcopy_recover_setup",
+        "A resumed source has a status of its own while it connects.",
+        (((), False), ((9, 1), True)),
+        "The status postcopy-recover-setup.",
+    ),
+    CompatRow(
+        "migration_postcopy_tmpfs",
+        "A destination takes the capability postcopy-ram only when files behind its memory are of tmpfs or hugetlbfs.",
+        (((), False), ((8, 1), True)),
+        "`Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only`.",
     ),
     CompatRow(
         "migration_ram_skipped",

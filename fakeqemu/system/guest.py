@@ -8,6 +8,9 @@ Settings (`-fake`):
 
     guest.dirty-rate=SIZE    bytes a second, with QEMU's suffixes (64M); default 0
     guest.working-set=SIZE   how much memory, from address 0 on, it goes round in; default all of it
+    guest.touch-rate=SIZE    bytes a second that it only looks at, which counts while memory is still to come (postcopy);
+                             default: the dirty rate
+    guest.other-faults=N     per cent of that, looked at by threads of the emulator
 
 QEMU: the guest
 """
@@ -18,6 +21,8 @@ from fakeqemu.error import QemuError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fakeqemu.system.machine import Machine
     from fakeqemu.system.ramblock import RAMBlock
 
@@ -28,7 +33,10 @@ _NS_PER_S = 1_000_000_000
 class Guest:
     """The guest of one machine. `started` and `stopped` are called by the run state."""
 
-    __slots__ = ("_credit", "_position", "_since_ns", "_vm", "dirty_bytes_per_s", "running", "working_set")
+    __slots__ = (
+        "_credit", "_position", "_since_ns", "_touch_rate", "_vm", "dirty_bytes_per_s", "on_start", "other_faults", "running",
+        "working_set",
+    )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
@@ -36,6 +44,10 @@ class Guest:
         self.dirty_bytes_per_s = 0
         #: bytes of memory in use, None for all of it
         self.working_set: int | None = None
+        self._touch_rate: int | None = None
+        self.other_faults = 0
+        #: told when the guest starts to run
+        self.on_start: Callable[[], None] | None = None
         self._since_ns = 0
         self._position = 0
         self._credit = 0  # bytes x ns not yet turned into pages
@@ -47,6 +59,16 @@ class Guest:
         if "guest.working-set" in fake:
             self.working_set = _size("guest.working-set", fake["guest.working-set"])
 
+        if "guest.touch-rate" in fake:
+            self._touch_rate = _size("guest.touch-rate", fake["guest.touch-rate"])
+        if "guest.other-faults" in fake:
+            self.other_faults = _size("guest.other-faults", fake["guest.other-faults"])
+
+    @property
+    def touch_rate(self) -> int:
+        """Bytes of memory that it looks at in a second."""
+        return self.dirty_bytes_per_s if self._touch_rate is None else self._touch_rate
+
     def set_dirty_rate(self, bytes_per_s: int, working_set: int | None = None) -> None:
         """From now on dirty memory at this rate."""
         self.sync()
@@ -57,6 +79,8 @@ class Guest:
     def started(self) -> None:
         self.running = True
         self._since_ns = self._vm.host.clock.now_ns()
+        if self.on_start is not None:
+            self.on_start()
 
     def stopped(self) -> None:
         self.sync()
@@ -75,7 +99,7 @@ class Guest:
         return self._dirty(pages) if pages else 0
 
     def _dirty(self, pages: int) -> int:
-        blocks = self._working_blocks()
+        blocks = self.working_blocks()
         total = sum(n for _, n in blocks)
         if not total:
             return 0
@@ -98,7 +122,8 @@ class Guest:
                 at = 0
         return done
 
-    def _working_blocks(self) -> list[tuple[RAMBlock, int]]:
+    def working_blocks(self) -> list[tuple[RAMBlock, int]]:
+        """The blocks that it goes round in, and how many pages of each."""
         from fakeqemu.system.ramblock import PAGE_SIZE
 
         left = self.working_set

@@ -99,6 +99,23 @@ class PageRuns:
         first = max(start, self._starts[at])
         return first, self._ends[at] - first
 
+    def within(self, first: int, n: int) -> Iterator[tuple[int, int]]:
+        """The runs, or parts of runs, among `n` pages from `first`."""
+        at, last = first, first + n
+        while at < last and (run := self.first_run(at)) is not None and run[0] < last:
+            yield run[0], min(run[1], last - run[0])
+            at = run[0] + run[1]
+
+    def gaps(self, first: int, n: int) -> Iterator[tuple[int, int]]:
+        """The runs of pages among `n` from `first` that are not in."""
+        at, last = first, first + n
+        for start, length in list(self.within(first, n)):
+            if start > at:
+                yield at, start - at
+            at = start + length
+        if at < last:
+            yield at, last - at
+
     def __contains__(self, page: int) -> bool:
         at = bisect_right(self._starts, page) - 1
         return at >= 0 and page < self._ends[at]
@@ -275,6 +292,21 @@ class MappedStore:
             self.fd = -1
 
 
+def file_system_of(fd: int) -> str:
+    """The type of the file system that a descriptor's file lies on, "" when nobody can tell (memfd)."""
+    device = os.fstat(fd).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                columns, _, rest = line.partition(" - ")
+                if columns.split()[2] == wanted:
+                    return rest.split()[0]
+    except OSError:
+        pass
+    return ""
+
+
 def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
     n = len(data) // PAGE_SIZE
     start = 0
@@ -356,6 +388,11 @@ class RAMBlock:
     def guest_dirties(self, first: int, n: int) -> None:
         """The guest gives `n` pages some new content."""
         self.generation += 1
+        if self.received is not None:  # those that have not come yet cannot be written to
+            for start, length in self.received.within(first, n):
+                self.store.make(start, length, self.generation)
+                self.set_dirty(start, length)
+            return
         self.store.make(first, n, self.generation)
         self.set_dirty(first, n)
 

@@ -11,6 +11,8 @@ host=FILE                the make-believe host's hardware
 transcript=FILE          record all conversations of monitors
 guest.dirty-rate=SIZE    what the guest writes in a second while it runs
 guest.working-set=SIZE   how much memory it does that in
+guest.touch-rate=SIZE    what it looks at in a second while memory is still to come (postcopy)
+guest.other-faults=N     per cent of that which threads of the emulator look at
 compat.NAME=VALUE        one row of qapi/compat.py
 """
 
@@ -22,7 +24,10 @@ TYPE_CHECKING = False
 
 #: keys with a fixed set of words, keys with any text, keys that begin so
 _WORDS = {"ram": ("wire", "model"), "kvm": ("off", "on")}
-_FREE = ("profile", "seed", "host", "scenario", "transcript", "clock", "guest.dirty-rate", "guest.working-set")
+_FREE = (
+    "profile", "seed", "host", "scenario", "transcript", "clock", "guest.dirty-rate", "guest.other-faults",
+    "guest.touch-rate", "guest.working-set",
+)  # fmt: skip
 _PREFIXES = ("compat.",)
 _LATER = ("control",)
 

@@ -213,3 +213,16 @@ async def test_a_real_source_with_more_channels_stalls_at_ours_as_at_its_like(
     for _ in range(3):
         assert (await sides.destination.execute("query-migrate"))["status"] == "setup"
         assert (await sides.source.execute("query-migrate"))["status"] == "setup"
+
+
+@pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
+async def test_channels_write_a_mapped_file(kinds: tuple[str, str], start_vm: Start, directory: Path) -> None:
+    sides = await two_sides(kinds, start_vm, directory)
+    await sides.capabilities(mapped_ram=True)
+    uri = f"file:{directory}/saved,offset=5000"
+    await sides.source.execute("migrate", {"uri": uri})
+    await sides.source.wait_status("completed")
+    await sides.destination.execute("migrate-incoming", {"uri": uri})
+    ram = await arrived(sides)
+    assert ram["multifd-bytes"] == ram["normal-bytes"]
+    assert (ram["precopy-bytes"], ram["downtime-bytes"]) == (8, 256)

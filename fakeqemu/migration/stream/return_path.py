@@ -27,6 +27,9 @@ MESSAGES: dict[int, tuple[str, int]] = {
     MIG_RP_MSG_SWITCHOVER_ACK: ("SWITCHOVER_ACK", 0),
 }
 
+#: what RESUME_ACK says
+RESUME_ACK_VALUE = 1
+
 #: the longest message that the source takes
 MAX_LENGTH = 512
 

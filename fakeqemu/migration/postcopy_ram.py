@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: MIT
+"""The source's side of postcopy: the guest leaves first, its memory follows.
+
+    migrate-start-postcopy ─ stop ─ DISCARD what changed since it was sent ─ PACKAGED { LISTEN, FULL ..., RUN } ─┐
+    ┌────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+    └─ PART: pages, those first that the destination asks for (REQ_PAGES) ─ END, EOF ─ SHUT ─ completed
+         │ the link breaks
+         └─ postcopy-paused ─ migrate resume=true ─ bitmaps ─ RESUME ─ PART ...         (postcopy_recover)
+
+Until the destination's word that the package was loaded (where the release waits for it, as postcopy-device) the guest may
+still go on here when something fails. From then on it cannot: whatever fails pauses the migration.
+
+QEMU: postcopy_start and migration_completion_postcopy in migration/migration.c, ram_postcopy_send_discard_bitmap
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from fakeqemu.error import QemuError
+from fakeqemu.migration import state as st
+from fakeqemu.migration.outgoing import GivenUp
+from fakeqemu.migration.postcopy_recover import SourceRecovery
+from fakeqemu.migration.savevm import SaveVM
+from fakeqemu.migration.stream import return_path as rp
+from fakeqemu.migration.stream import section
+from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.migration.stream.ram_page import TARGET_PAGE_BITS, TARGET_PAGE_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fakeqemu.migration.outgoing import Outgoing
+    from fakeqemu.migration.ram import RAMHandlers
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
+
+#: ranges in one DISCARD
+MAX_DISCARDS_PER_COMMAND = 12
+#: the PING whose PONG says that the package was loaded
+PING_PACKAGED_LOADED = 0x42
+
+_REQUEST = Struct(">QI")
+_RANGE = Struct(">QQ")
+
+
+def advise_payload(vm: Machine) -> bytes:
+    """What POSTCOPY_ADVISE says: all page sizes of the RAM, and the target's."""
+    sizes = 0
+    for block in vm.ram_blocks:
+        sizes |= block.page_size
+    return _RANGE.pack(sizes, TARGET_PAGE_SIZE)
+
+
+class PostcopySource:
+    """Postcopy of one outgoing migration, from the switch on."""
+
+    __slots__ = ("_last_block", "_outgoing", "_package_loaded", "_ram", "_savevm", "_vm", "recovery")
+
+    def __init__(self, outgoing: Outgoing, savevm: SaveVM, ram: RAMHandlers) -> None:
+        self._outgoing = outgoing
+        self._savevm = savevm
+        self._ram = ram
+        self._vm = outgoing.vm
+        self._package_loaded = outgoing.vm.host.event()
+        #: the block of the last request: the next may leave the name away
+        self._last_block: RAMBlock | None = None
+        self.recovery = SourceRecovery(self, outgoing, ram)
+
+    # --- the story ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """From the switch to the destination's last word. Raises as precopy does while the guest can still go on here."""
+        await self._start()
+        while True:
+            try:
+                await self._stream()
+            except (QemuError, GivenUp) as err:
+                mig = self._outgoing.mig
+                if mig.state in (st.POSTCOPY_DEVICE, st.CANCELLING):
+                    raise
+                await self.recovery.pause(err if isinstance(err, QemuError) else None)
+                await self.recovery.wait_until_resumed()
+            else:
+                break
+        stats = self._outgoing.mig.stats
+        if not stats.downtime_ms:
+            stats.end_downtime(self._vm.host.clock.now_ns())
+
+    async def _start(self) -> None:
+        """Stop the guest and put everything that its other half needs to run.
+
+        QEMU: postcopy_start
+        """
+        outgoing, vm, mig = self._outgoing, self._vm, self._outgoing.mig
+        vm.trace("postcopy_start")
+        await vm.faults.pass_through("postcopy_start")
+        active_first = vm.compat.migration_postcopy_active_first
+        if active_first:
+            mig.set_state(st.POSTCOPY_ACTIVE)
+        await outgoing.switchover()
+        f = outgoing.f
+        assert f is not None
+        self._savevm.put_switchover_start()
+        await self._savevm.complete_iterable(postcopy=True)
+        self._ram.enter_postcopy()
+        self._put_discards(f)
+        section.put_command(f, section.MIG_CMD_PING, (2).to_bytes(4, "big"))
+        package = await self._package()
+        outgoing.check()
+        vm.trace("postcopy_start_set_run")
+        if not active_first:
+            waits = vm.compat.migration_postcopy_device_state
+            mig.set_state(st.POSTCOPY_DEVICE if waits else st.POSTCOPY_ACTIVE)
+        outgoing.rate.open(vm.host.clock.now_ns())
+        section.put_command(f, section.MIG_CMD_PACKAGED, len(package).to_bytes(4, "big"))
+        f.put_buffer(package)
+        mig.stats.package_bytes += len(package)
+        section.put_command(f, section.MIG_CMD_PING, (4).to_bytes(4, "big"))
+        mig.stats.end_downtime(vm.host.clock.now_ns())
+        vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
+
+    def _put_discards(self, f: QEMUFile) -> None:
+        """Tell which of the pages that were sent are stale by now. QEMU: ram_postcopy_send_discard_bitmap"""
+        self._vm.trace("ram_postcopy_send_discard_bitmap")
+        for block, runs in self._ram.dirty_runs():
+            ranges = list(runs)
+            name = block.idstr.encode()
+            for at in range(0, len(ranges), MAX_DISCARDS_PER_COMMAND):
+                payload = bytearray((0, len(name))) + name + b"\0"
+                for first, n in ranges[at : at + MAX_DISCARDS_PER_COMMAND]:
+                    payload += _RANGE.pack(first << TARGET_PAGE_BITS, n << TARGET_PAGE_BITS)
+                section.put_command(f, section.MIG_CMD_POSTCOPY_RAM_DISCARD, bytes(payload))
+
+    async def _package(self) -> bytes:
+        """All device state in one piece, so that the destination can load it while pages come behind."""
+        blob = QEMUFile()
+        section.put_command(blob, section.MIG_CMD_POSTCOPY_LISTEN)
+        await SaveVM(self._vm, blob).save_devices()
+        section.put_command(blob, section.MIG_CMD_PING, (3).to_bytes(4, "big"))
+        if self._vm.compat.migration_postcopy_device_state:
+            section.put_command(blob, section.MIG_CMD_PING, PING_PACKAGED_LOADED.to_bytes(4, "big"))
+        section.put_command(blob, section.MIG_CMD_POSTCOPY_RUN)
+        return blob.getvalue()
+
+    async def _stream(self) -> None:
+        """Send what is left, requested pages first, and wait for the destination's last word."""
+        outgoing, rate = self._outgoing, self._outgoing.rate
+        while self._ram.remaining_pages:
+            self._notice_loaded()
+            await outgoing.save_parts(self._exceeded, postcopy=True)
+            rate.measure()
+            if self._exceeded():
+                await outgoing.wait_until(rate.window_end_ns)
+            else:
+                await outgoing.turn()
+                outgoing.check()
+        if outgoing.mig.state == st.POSTCOPY_DEVICE:
+            await self._package_loaded.wait()
+            outgoing.check()
+            self._notice_loaded()
+        self._vm.trace("migration_completion_postcopy_end")
+        await self._savevm.complete_postcopy()
+        outgoing.check()
+        assert outgoing.return_path is not None
+        await outgoing.return_path.finish()
+        self._vm.trace("migration_completion_postcopy_end_after_complete")
+
+    def _exceeded(self) -> bool:
+        """Pages that somebody waits for are not held back."""
+        return self._outgoing.rate.exceeded() and not self._ram.has_urgent
+
+    def _notice_loaded(self) -> None:
+        mig = self._outgoing.mig
+        if mig.state == st.POSTCOPY_DEVICE and self._package_loaded.is_set:
+            if self._outgoing.return_path is not None and self._outgoing.return_path.failed:
+                raise self._outgoing.failure_of_return_path()
+            mig.set_state(st.POSTCOPY_ACTIVE)
+
+    # --- the destination's messages -------------------------------------------------------------------
+
+    def pong(self, value: int) -> None:
+        """A PONG has come."""
+        if value == PING_PACKAGED_LOADED:
+            self._vm.trace("source_return_path_thread_postcopy_package_loaded")
+            self._package_loaded.set()
+
+    def lost(self) -> None:
+        """The return path has ended with an error: nobody is to wait for what it would have said."""
+        self._package_loaded.set()
+        self.recovery.lost()
+
+    async def message(self, kind: int, data: bytes, f: QEMUFile) -> None:
+        """Pages, bitmaps and the acknowledgement of a resume; raises QemuError."""
+        if kind == rp.MIG_RP_MSG_REQ_PAGES:
+            self._request(self._last_block, data)
+        elif kind == rp.MIG_RP_MSG_REQ_PAGES_ID:
+            self._request(self._named_block(data), data[: _REQUEST.size])
+        elif kind == rp.MIG_RP_MSG_RECV_BITMAP:
+            await self.recovery.reload_bitmap(data, f)
+        else:
+            self.recovery.resume_ack(rp.be32(data))
+
+    def _named_block(self, data: bytes) -> RAMBlock | None:
+        size = _REQUEST.size
+        if len(data) < size + 1 or len(data) != size + 1 + data[size]:
+            kind = rp.MIG_RP_MSG_REQ_PAGES_ID
+            expected = size + 1 + (data[size] if len(data) > size else 0)
+            raise QemuError(
+                f"Received 'REQ_PAGES_ID' message (0x{kind:04x}) with incorrect length {len(data)} expecting {expected}"
+            )
+        name = data[size + 1 :].decode("utf-8", "backslashreplace")
+        for block, _ in self._ram.dirty_runs():
+            if block.idstr == name:
+                self._last_block = block
+                return block
+        raise QemuError(f"MIG_RP_MSG_REQ_PAGES has no block '{name}'")
+
+    def _request(self, block: RAMBlock | None, data: bytes) -> None:
+        start, length = _REQUEST.unpack(data)
+        if block is None:
+            raise QemuError("MIG_RP_MSG_REQ_PAGES has no previous block")
+        mask = block.page_size - 1
+        if start & mask or length & mask:
+            raise QemuError(f"MIG_RP_MSG_REQ_PAGES: Misaligned page request, start: {start} len: {length}")
+        if not length or start + length > block.used_length:
+            raise QemuError(
+                f"MIG_RP_MSG_REQ_PAGES request overrun, start=0x{start:x} len=0x{length:x} "
+                f"blocklen=0x{block.used_length:x}"
+            )
+        self._vm.trace("migrate_handle_rp_req_pages", rbname=block.idstr, start=start, len=length)
+        self._outgoing.mig.stats.postcopy_requests += 1
+        self._ram.request(block, start >> TARGET_PAGE_BITS, length >> TARGET_PAGE_BITS)
+        self._outgoing.kick()
+
+    def forget_block(self) -> None:
+        """A new connection: its first request names the block."""
+        self._last_block = None
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    def resume(self, address: dict[str, Any]) -> None:
+        """`migrate` with resume; raises QemuError when the channel cannot be opened at once."""
+        self.recovery.resume(address)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Runs of page records are made and found as one record after the other would be."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from fakeqemu.migration.stream.ram_page import (
+    PAGE_RECORD_SIZE,
+    RAM_SAVE_FLAG_CONTINUE,
+    RAM_SAVE_FLAG_PAGE,
+    TARGET_PAGE_SIZE,
+    WORD,
+    count_page_records,
+    page_words,
+)
+from fakeqemu.system.ramblock import MappedStore, RAMBlock, SparseStore
+
+FLAGS = RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_CONTINUE
+
+
+def records(first: int, n: int) -> bytes:
+    return b"".join(
+        WORD.pack(page * TARGET_PAGE_SIZE | FLAGS) + bytes(TARGET_PAGE_SIZE) for page in range(first, first + n)
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 256])
+def test_words_are_those_of_single_records(n: int) -> None:
+    single = b"".join(WORD.pack(page * TARGET_PAGE_SIZE | FLAGS) for page in range(7, 7 + n))
+    assert bytes(page_words(7, n)) == single
+
+
+def test_records_are_counted_up_to_the_first_that_is_another() -> None:
+    data = b"xyz" + records(5, 4) + records(11, 1)
+    assert count_page_records(data, 3, 5, 100) == 4
+    assert count_page_records(data, 3, 5, 2) == 2
+    assert count_page_records(data, 3, 6, 100) == 0
+    assert count_page_records(data, 3 + 4 * PAGE_RECORD_SIZE, 11, 100) == 1
+
+
+def test_a_record_that_has_not_all_arrived_does_not_count() -> None:
+    data = records(0, 3)
+    assert count_page_records(data[:-1], 0, 0, 100) == 2
+    assert count_page_records(data[: 2 * PAGE_RECORD_SIZE + 4], 0, 0, 100) == 2
+    assert count_page_records(b"", 0, 0, 100) == 0
+
+
+@pytest.mark.parametrize("kind", ["sparse", "mapped"])
+def test_scattered_pages_are_as_pages_in_one_piece(kind: str) -> None:
+    stores = [SparseStore() if kind == "sparse" else MappedStore(os.memfd_create("ram")) for _ in range(2)]
+    blocks = [RAMBlock("ram", 64 * TARGET_PAGE_SIZE, store) for store in stores]
+    chance = random.Random(1)
+    pages = [chance.choice((bytes(TARGET_PAGE_SIZE), chance.randbytes(TARGET_PAGE_SIZE))) for _ in range(40)]
+    blocks[0].write_pages(3, b"".join(pages))
+    blocks[1].write_scattered(3, [memoryview(page) for page in pages])
+    assert blocks[0].read_pages(0, 64) == blocks[1].read_pages(0, 64)
+    assert list(blocks[0].runs()) == list(blocks[1].runs())
+    for block in blocks:
+        block.close()
+
+
+def test_what_a_file_holds_is_found_across_holes_of_all_lengths() -> None:
+    block = RAMBlock("ram", 4096 * TARGET_PAGE_SIZE, MappedStore(os.memfd_create("ram")))
+    chance = random.Random(2)
+    real: list[int] = sorted(chance.sample(range(4096), 60))
+    for page in real:
+        block.write_pages(page, chance.randbytes(TARGET_PAGE_SIZE))
+    for first, n in ((0, 4096), (real[5], 1), (real[5] + 1, 700), (4000, 96)):
+        found: list[int] = []
+        at = first
+        for start, length, kind in block.runs(first, n):
+            assert start == at
+            at += length
+            found += range(start, start + length) if kind == "real" else ()
+        assert at == first + n
+        assert found == [page for page in real if first <= page < first + n]
+    block.close()
