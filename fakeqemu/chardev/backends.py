@@ -55,6 +55,10 @@ class ChannelChardev(Chardev):
         if self._channel is not None:
             self._channel.send(data)
 
+    def greet_waiting(self) -> None:
+        if self._channel is not None:
+            self._channel.flush()
+
     def update_reading(self) -> None:
         if self._channel is not None:
             if self.wants_input:

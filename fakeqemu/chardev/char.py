@@ -102,6 +102,9 @@ class Chardev(Object):
     def send_out(self, data: bytes) -> None:
         """Hand bytes of the front end to the outside; lost when nothing is connected."""
 
+    def greet_waiting(self) -> None:
+        """Take a client that waits already, and let it hear at once what the front end says to it."""
+
     def update_reading(self) -> None:
         """Start or stop reading, as `wants_input` says."""
 

@@ -183,6 +183,12 @@ class SocketChardev(Chardev):
         if self._channel is not None:
             self._channel.send(data)
 
+    def greet_waiting(self) -> None:
+        if self._listener is not None and self._channel is None:
+            self._listener.accept_waiting()
+        if self._channel is not None:
+            self._channel.flush()
+
     def update_reading(self) -> None:
         if self._channel is not None:
             if self.wants_input:

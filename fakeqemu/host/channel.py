@@ -63,6 +63,9 @@ class Channel:
         """Send without waiting; what the kernel does not take now is kept and sent when it does."""
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """Send now what `send` keeps for the end of the turn; what the kernel does not take still follows by itself."""
+
     def pause_reading(self) -> None:
         raise NotImplementedError
 
@@ -129,6 +132,9 @@ class Listener:
     def accept_blocking(self) -> None:
         """Take one client now, holding everything else up until there is one."""
         raise NotImplementedError
+
+    def accept_waiting(self) -> None:
+        """Take a client that waits already now instead of in the next turn; nothing happens when there is none."""
 
     def pause(self) -> None:
         """Leave further connections in the backlog."""

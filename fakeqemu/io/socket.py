@@ -155,6 +155,9 @@ class SocketListener(Listener):
         sock = _socket.socket(self._socket.family, self._socket.type, self._socket.proto, fd)
         self._on_channel(SocketChannel(self._host, sock, self._name))
 
+    def accept_waiting(self) -> None:
+        self._acceptable()
+
     def accept_blocking(self) -> None:
         """Wait, turning nothing else, until a client is there, and hand it over."""
         self._host.block_until_readable(self._socket.fileno())

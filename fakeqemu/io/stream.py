@@ -175,6 +175,10 @@ class StreamChannel(Channel):
             self._flush_wanted = True
             self._host.poller.at_end_of_turn(self._flush)
 
+    def flush(self) -> None:
+        if self._flush_wanted:
+            self._flush()
+
     @property
     def unsent(self) -> int:
         """Bytes that were sent here and that the kernel has not taken yet."""

@@ -96,24 +96,28 @@ def _parse_socket(compat: Compat, scheme: str, rest: str) -> dict[str, Any]:
         return {"type": "fd", "str": rest}
     if scheme == "vsock":
         cid, colon, port = rest.partition(":")
-        if not cid or not colon or not port or ":" in port:
+        port, comma, _ = port.partition(",")
+        if not cid or not colon or not port:
             raise QemuError(f"error parsing address '{rest}'")
+        if comma:
+            raise QemuError(f"trailing characters in address '{rest}'")
         return {"type": "vsock", "cid": cid, "port": port}
     return {"type": "inet", **_parse_inet(compat, rest)}
 
 
 def _parse_inet(compat: Compat, text: str) -> dict[str, Any]:
     main, comma, options = text.partition(",")
+    told = main if compat.migration_inet_options_checked else text
     if main.startswith("["):
         host, bracket, rest = main[1:].partition("]")
-        if not bracket or not rest.startswith(":") or not rest[1:]:
-            raise QemuError(f"error parsing IPv6 address '{text}'")
+        if not host or not bracket or not rest.startswith(":") or not rest[1:]:
+            raise QemuError(f"error parsing IPv6 address '{told}'")
         port = rest[1:]
     else:
         host, colon, port = main.partition(":")
-        strict = not compat.migration_inet_options_checked
-        if not colon or (not port and (strict or not host)):
-            raise QemuError(f"error parsing {'address' if host or not colon else 'port in address'} '{text}'")
+        if not colon or not port:
+            of_port = bool(colon) and not host and not compat.migration_inet_options_checked
+            raise QemuError(f"error parsing {'port in address' if of_port else 'address'} '{told}'")
     address: dict[str, Any] = {"host": host, "port": port}
     if comma:
         if compat.migration_inet_options_checked:
@@ -291,7 +295,11 @@ def _socket_address(address: MigrationAddress) -> dict[str, Any]:
 
 
 def _no_vsock(address: MigrationAddress) -> QemuError:
-    """As on a host without vsock."""
+    """As on a host without vsock; what is no number is seen before."""
+    for name in ("cid", "port"):
+        number = address[name]
+        if not (number.isascii() and number.isdigit() and int(number) < 1 << 32):
+            return QemuError(f"Failed to parse {name} '{number}'")
     text = os.strerror(errno.EAFNOSUPPORT)
     return QemuError(f"Failed to create socket: {text}", hint=f"vsock:{address['cid']}:{address['port']}")
 

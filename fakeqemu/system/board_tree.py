@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 #: containers that the model fills, by path
 _OURS = ("/objects", "/chardevs", "/machine/peripheral", "/machine/peripheral-anon")
-_UNATTACHED = "/machine/unattached/device["
+UNATTACHED_DEVICE = "/machine/unattached/device["
 _FIRST_CPU = "/machine/unattached/device[0]"
 _CONTAINER: dict[str, list[Any]] = {"type": ["string", "container"]}
 
@@ -133,13 +133,17 @@ class _Adapter:
         return self._path(f"{path}/{name}")[len(path) + 1 :]
 
     def _path(self, path: str) -> str:
-        """A path on this machine: of a CPU, of what stands behind the CPUs, or as it was."""
-        if not path.startswith(_UNATTACHED):
-            return path
-        text, bracket, rest = path[len(_UNATTACHED) :].partition("]")
-        number = int(text)
-        if number == 0:
-            number = cpu_device_number(self._cpu)
-        elif number > 1:
-            number += len(self._further_cpus)
-        return f"{_UNATTACHED}{number}{bracket}{rest}"
+        return moved_path(path, len(self._further_cpus), self._cpu)
+
+
+def moved_path(path: str, further_cpus: int, cpu: int = 0) -> str:
+    """A path on this machine: of CPU number `cpu`, of what stands behind all CPUs, or as it was."""
+    if not path.startswith(UNATTACHED_DEVICE):
+        return path
+    text, bracket, rest = path[len(UNATTACHED_DEVICE) :].partition("]")
+    number = int(text)
+    if number == 0:
+        number = cpu_device_number(cpu)
+    elif number > 1:
+        number += further_cpus
+    return f"{UNATTACHED_DEVICE}{number}{bracket}{rest}"

@@ -50,7 +50,10 @@ def qmp_query_current_machine(vm: Machine) -> dict[str, bool]:
 
 @qmp_command
 def qmp_query_cpu_definitions(vm: Machine) -> Any:
-    """The CPU models."""
+    """The CPU models; what the unversioned names stand for is the board's choice."""
+    key = f"{vm.board.family}/query-cpu-definitions" if vm.board is not None else ""
+    if vm.profile.has("queries", key):
+        return RawJSON(vm.profile.raw("queries", key))
     return inventory(vm, "query-cpu-definitions")
 
 

@@ -66,6 +66,9 @@ def attach(vm: Machine, chardev: Chardev, name: str, mode: str, *, pretty: bool)
             return MonitorQMP(vm, pretty=pretty, close_fd=vm.host.close_fd, **io)
 
         attach_monitor(chardev, make_qmp)
+        # QEMU's monitors have a thread that takes clients, and so greets one while the machine is still being made. What
+        # the client asks is answered when it is ready.
+        chardev.greet_waiting()
         return
     from fakeqemu.monitor.terminal import MonitorHMP
 

@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The two emulators that are compared: a real QEMU, where one is found, and ours.
-
-`FAKEQEMU_REAL_QEMU` holds the command of a real QEMU of the profile that is asked for; otherwise the folder
-`qemu-oracle` of the user's cache is looked into, where binaries of Debian releases may have been unpacked.
-"""
+"""The two emulators that are compared: a real QEMU, where `tests/conformance/_real.py` finds one, and ours."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -20,20 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fakeqemu.shim import write_shim
+from tests.conformance._real import SUITES
+from tests.conformance._real import real_qemu as find_real_qemu
 
 PROFILE = "11.1"
-_SUITES = {"7.2": "bookworm", "10.0": "trixie", "11.1": "forky"}
 _PATIENCE_S = 30.0
 
 
 def real_qemu(profile: str = PROFILE) -> list[str] | None:
     """The command of a real QEMU of that release, None when there is none here."""
-    given = os.environ.get("FAKEQEMU_REAL_QEMU")
-    if given and profile == PROFILE:
-        return shlex.split(given)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    binary = cache / "qemu-oracle" / _SUITES[profile] / "qemu-system-x86_64"
-    return [str(binary)] if binary.exists() else None
+    return find_real_qemu(profile)
 
 
 @contextmanager
@@ -122,7 +113,8 @@ def need_real(what: str) -> list[str]:
     """The real QEMU, or a polite end of the program."""
     command = real_qemu()
     if command is None:
-        print(f"{what}: no real QEMU {PROFILE} here (set FAKEQEMU_REAL_QEMU to its command); nothing to compare with")
+        how = f"tests/oracle/install-qemu {SUITES[PROFILE]} unpacks one"
+        print(f"{what}: no real QEMU {PROFILE} here ({how}); nothing to compare with")
         sys.exit(0)
     return command
 

@@ -31,7 +31,7 @@ def commands() -> Iterator[dict[str, list[str]]]:
     """The two emulators' commands."""
     real = real_qemu()
     if real is None:
-        pytest.skip("no real QEMU 11.1 here (FAKEQEMU_REAL_QEMU)")
+        pytest.skip("no real QEMU 11.1 here: tests/oracle/install-qemu forky unpacks one")
     with fake_qemu() as fake:
         yield {"fake": fake, "real": real}
 
@@ -433,3 +433,46 @@ def test_a_signal_ends_a_start_that_waits_for_a_client(commands: dict[str, list[
     outcome = emulator.outcome(process)
     assert outcome.status == 0
     assert outcome.left == {}
+
+
+@pytest.mark.parametrize("which", ["fake", "real"])
+def test_a_client_that_waits_is_greeted_even_if_the_start_fails_later(
+    which: str, commands: dict[str, list[str]], tmp_path: Path
+) -> None:
+    """A monitor greets while the machine is being made; what is asked before it is ready is answered then, or never."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "qmp"))
+        listener.listen()
+        os.set_inheritable(listener.fileno(), True)
+        client.settimeout(PATIENCE_S)
+        client.connect(str(tmp_path / "qmp"))
+        client.sendall(b'{"execute": "qmp_capabilities"}')
+        chardev = f"socket,id=mon,fd={listener.fileno()},server=on,wait=off"
+        board = ("-machine", "q35")  # which takes the real one longer to make than its thread takes to greet
+        process = subprocess.Popen(
+            [
+                *commands[which],
+                *BASE,
+                *board,
+                "-chardev",
+                chardev,
+                "-mon",
+                "chardev=mon,mode=control",
+                "-device",
+                "nonesuch",
+            ],
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        STARTED.append(process)
+        listener.close()
+        heard = b""
+        try:
+            while more := client.recv(65536):
+                heard += more
+        except ConnectionResetError:
+            pass  # it ended with our request unread
+        assert process.wait(PATIENCE_S) == 1
+    assert heard.startswith(b'{"QMP"')
+    assert heard.count(b"\r\n") == 1

@@ -23,6 +23,7 @@ from fakeqemu.migration.register import (
     MIG_PRI_VIRTIO_MEM,
     StockState,
 )
+from fakeqemu.system.board_tree import UNATTACHED_DEVICE, moved_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,25 +147,32 @@ def _hint(device: DeviceState, text: str) -> str:
 # --- records made to fit ----------------------------------------------------------------------------------
 
 
-def rebase(record: Record, path: str, names: dict[str, str], hotplugged: bool) -> Record:
-    """A copy of a device's record with its path and its buses' names as they are here; parts are copied when they are."""
+def rebase(record: Record, path: str, names: dict[str, str], hotplugged: bool, further_cpus: int = 0) -> Record:
+    """A copy of a device's record with its path and its buses' names as they are here; parts are copied when they are.
+
+    It was recorded of a machine with one CPU: devices of the board stand behind the `further_cpus`.
+    """
     result: Record = {}
     for name, entry in record.items():
         kind = entry[0]
         here = names.get(name, name)
         if kind.startswith("child<") and len(entry) > 1:
-            result[here] = [kind, _rebased_later(entry[1], path, names, hotplugged)]
+            result[here] = [kind, _rebased_later(entry[1], path, names, hotplugged, further_cpus)]
         elif name == "hotplugged":
             result[here] = [kind, hotplugged]
         elif len(entry) > 1 and isinstance(entry[1], str) and entry[1].startswith(_RECORDED_PATH):
             result[here] = [kind, _rebased_path(entry[1], path, names)]
+        elif len(entry) > 1 and isinstance(entry[1], str) and entry[1].startswith(UNATTACHED_DEVICE):
+            result[here] = [kind, moved_path(entry[1], further_cpus)]
         else:
             result[here] = entry
     return result
 
 
-def _rebased_later(record: Record, path: str, names: dict[str, str], hotplugged: bool) -> Callable[[], Record]:
-    return lambda: rebase(record, path, names, hotplugged)
+def _rebased_later(
+    record: Record, path: str, names: dict[str, str], hotplugged: bool, further_cpus: int
+) -> Callable[[], Record]:
+    return lambda: rebase(record, path, names, hotplugged, further_cpus)
 
 
 def _rebased_path(text: str, path: str, names: dict[str, str]) -> str:

@@ -77,8 +77,10 @@ class StockPCIDevice(PCIDevice):
         self.stanza = ""
 
     def make_config(self) -> ConfigSpace:
+        entry: dict[str, Any] | None
         if self._outcome is None:
-            entry = recorded.board_pci_entry(self)
+            # One that is being made has its own when its type has had its turn.
+            entry = recorded.board_pci_entry(self) if not self.realizing else None
         else:
             entry = self._outcome.get("pci") or recorded.pci_entry_from_qtree(self, self._outcome["qtree"])
         express = self.bus.is_express and self.is_a("pci-express-device")
@@ -146,7 +148,9 @@ def config_from_entry(entry: dict[str, Any], *, express: bool) -> ConfigSpace:
 def take_record(device: DeviceState, outcome: Outcome) -> None:
     """Let the device stand as it stood in the record: parts, buses, values nobody set."""
     names = _bus_names(device, outcome)
-    record = recorded.rebase(outcome["qom"], device.path, names, device.hotplugged)
+    board = device.vm.board
+    further_cpus = board.smp.cpus - 1 if board is not None else 0
+    record = recorded.rebase(outcome["qom"], device.path, names, device.hotplugged, further_cpus)
     record["hotpluggable"] = ["bool", device.is_hotpluggable()]
     device.attach_record(record)
     device.realized = False  # realize() says so when all is done
