@@ -7,6 +7,7 @@ QEMU: migration/migration.c, migration/options.c
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
+from fakeqemu.migration import state as st
 from fakeqemu.migration.stats import query_migrate
 from fakeqemu.monitor.registry import qmp_command
 from fakeqemu.qapi.qdict import as_inserted
