@@ -41,7 +41,9 @@ def write_shim(folder: Path, settings: str = "", name: str = NAME) -> Path:
 def launcher(interpreter: str, package_parent: str, settings: str) -> str:
     """The text of a launcher."""
     others = [entry for entry in sys.path if entry and entry != package_parent and "site-packages" in entry]
-    body = f"""import sys
+    # A start makes little garbage: the collector is switched off until it has ended, here too while modules are loaded.
+    body = f"""import gc, sys
+gc.disable()
 sys.path.insert(0, {package_parent!r})
 sys.path.extend({others!r})
 """

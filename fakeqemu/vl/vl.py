@@ -382,15 +382,18 @@ class Start:
         given = self.line.groups.given("device")
         if given is None and not self.line.devices:
             return
+        from fakeqemu.hw.core.inventory import canonical_type
+
         drivers = [(opts.get("driver"), opts.id) for opts in given.items] if given is not None else []
         drivers += [(options.get("driver"), options.get("id")) for options, _ in self.line.devices]
         counts: dict[str, int] = {}
-        for driver, id_ in drivers:
-            properties = self.vm.profile.device_properties(str(driver))
+        for word, id_ in drivers:
+            driver = canonical_type(self.vm.profile, str(word))
+            properties = self.vm.profile.device_properties(driver)
             if not isinstance(properties, list) or not any(entry["name"] == "netdev" for entry in properties):
                 continue
-            number = counts.get(str(driver), 0)
-            counts[str(driver)] = number + (id_ is None)
+            number = counts.get(driver, 0)
+            counts[driver] = number + (id_ is None)
             self.reporter.warn(f"nic {id_ or f'{driver}.{number}'} has no peer")
 
     def _listen_for_guest(self) -> None:

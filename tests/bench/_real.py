@@ -71,6 +71,8 @@ class Running:
         self.start_ns = time.perf_counter_ns() - start_ns
         listener.close()
         self.ask(b'{"execute": "qmp_capabilities"}\n')
+        #: from exec to the first reply: the machine is made by then
+        self.first_reply_ns = time.perf_counter_ns() - start_ns
 
     def receive(self) -> bytes:
         """One message, line end included."""
