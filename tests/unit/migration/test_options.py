@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ class _Vm:
     def __init__(self, profile: str) -> None:
         self.profile = VersionProfile.load(profile)
         self.compat = self.profile.compat
+        self.runstate = SimpleNamespace(state="running")
 
 
 def options(profile: str = "11.1", *, running: bool = False, listening: bool = False) -> MigrationOptions:
