@@ -69,6 +69,7 @@ _ALL = (
            "a live section (phase: start, part, end)", waits=True),
     _point("migration_completion_vm_stop", "source", "qemu", "Failed to stop the VM: {error}", "",
            "stopping the guest for the switchover", waits=True),
+    _point("postcopy_start", "source", "qemu", "Failed to start postcopy: {error}", "", "the switch to postcopy", waits=True),
     _point("migration_block_activation", "source", "qemu", "Block inactivate failed during switchover", "",
            "giving block devices away, the guest being stopped"),
     _point("ram_save_complete", "source", "qemu", "Channel error: {error}", "", "the last pass over the RAM"),

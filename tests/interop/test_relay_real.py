@@ -190,7 +190,7 @@ async def test_sections_of_many_cpus_stand_and_are_numbered_as_in_qemu(
         )
         await capabilities(vm, events=True)
         saved = directory / f"{kind}.saved"
-        await vm.execute("migrate", {"uri": f"exec:cat > {saved}"})
+        await vm.execute("migrate", {"uri": f"file:{saved}"})
         await vm.wait_status("completed")
         found.append(sections_in(saved.read_bytes()))
     assert found[0] == found[1]
