@@ -113,6 +113,8 @@ class X86CPU(Object):
             self.thread.stop()
 
     def stock_writable(self, name: str, type: str) -> bool:
+        if name == "legacy-memory":
+            return False
         return name == "memory" or (not type.startswith("link<") and name not in _READ_ONLY)
 
     def check_settable(self, prop: Property) -> None:

@@ -77,7 +77,7 @@ class MachineObject(Object):
 
     def stock_writable(self, name: str, type: str) -> bool:
         if type.startswith("link<"):
-            return name in ("acpi-device", "memory-backend", "confidential-guest-support")
+            return name in ("acpi-device", "memory-backend", "confidential-guest-support", "rtc_state")
         return True
 
     def check_settable(self, prop: Property) -> None:

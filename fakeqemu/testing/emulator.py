@@ -189,6 +189,10 @@ async def start_process(
         await vm._connect(ours)
     except QMPError as error:
         ours.close()
+        # it is on its way out, with a status that says more than one of ours would
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await vm.process.wait()
         await vm.stop()
         raise EmulatorFailed(vm.process.returncode, vm.stderr_path.read_text(errors="replace")) from error
     return vm

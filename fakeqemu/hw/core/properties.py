@@ -159,7 +159,10 @@ _COMMON_ENUMS = {
 
 def owner_type(profile: VersionProfile, type_name: str, name: str) -> str:
     """The type whose property it is: a part of the device where the device only passes it on."""
+    is_pci = profile.implements(type_name, "pci-device")
     for part in _parts(profile, type_name):
+        if is_pci and profile.implements(part, "pci-device"):
+            continue  # a function of the same chip: what both have is not passed on
         if name in described(profile, part) and name not in _COMMON_NAMES:
             return part
     return type_name

@@ -126,8 +126,9 @@ class BusState(Object):
         if self._table is None:
             names = [prop.name for prop in super().properties()]
             added = [name for name in names if name != "type" and not name.startswith("child[")]
-            added.sort(key=lambda name: _FIRST_ADDED.get(name, len(_FIRST_ADDED)))
-            self._table = GHashTable([*added, *(f"child[{index}]" for index, _ in reversed(self._places()))])
+            links = [f"child[{index}]" for index, _ in reversed(self._places())]
+            later = [name for name in added if name not in _FIRST_ADDED]
+            self._table = GHashTable([*_FIRST_ADDED, *links, *later])
         return self._table
 
     def find_property(self, name: str) -> Property | None:
@@ -173,8 +174,8 @@ class BusState(Object):
         return ""
 
 
-#: where in the order of adding a property of a bus stands; others came later
-_FIRST_ADDED = {"hotplug-handler": 0, "realized": 1}
+#: the properties of every bus, in the order in which they are added; others come after the devices of the board
+_FIRST_ADDED = ("hotplug-handler", "realized")
 
 #: bus type -> how many devices go on it
 MAX_DEVICES = {"IDE": 2, "floppy-bus": 2, "virtio-pci-bus": 1, "virtio-mmio-bus": 1, "nitro-vsock-bus": 1}
