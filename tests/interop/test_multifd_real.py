@@ -225,4 +225,6 @@ async def test_channels_write_a_mapped_file(kinds: tuple[str, str], start_vm: St
     await sides.destination.execute("migrate-incoming", {"uri": uri})
     ram = await arrived(sides)
     assert ram["multifd-bytes"] == ram["normal-bytes"]
-    assert (ram["precopy-bytes"], ram["downtime-bytes"]) == (8, 256)
+    # each PART that went counts 8, however many the time allowed
+    assert ram["precopy-bytes"] % 8 == 0 < ram["precopy-bytes"]
+    assert ram["downtime-bytes"] == 256
