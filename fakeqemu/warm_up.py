@@ -20,7 +20,7 @@ MODULES = (
     "fakeqemu.migration.stream.vmstate", "fakeqemu.migration.stream.vmdesc", "fakeqemu.migration.stream.return_path",
     "fakeqemu.migration.state", "fakeqemu.migration.options", "fakeqemu.migration.stats", "fakeqemu.migration.global_state",
     "fakeqemu.migration.configuration", "fakeqemu.migration.savevm", "fakeqemu.migration.channel",
-    "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.ram",
+    "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.ram", "fakeqemu.migration.switchover",
     "fakeqemu.migration.return_path", "fakeqemu.migration.outgoing", "fakeqemu.migration.ram_load",
     "fakeqemu.migration.kept_state", "fakeqemu.migration.load_commands", "fakeqemu.migration.loadvm",
     "fakeqemu.migration.incoming", "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",

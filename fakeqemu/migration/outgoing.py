@@ -22,10 +22,11 @@ from fakeqemu.migration.ram import ModelRAMHandlers, RAMHandlers
 from fakeqemu.migration.rate import RateWindow
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
 from fakeqemu.migration.return_path import ReturnPath
-from fakeqemu.migration.savevm import RAM, SaveVM, globals_of
+from fakeqemu.migration.savevm import RAM, SaveVM
 from fakeqemu.migration.stats import INT64_MAX
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.migration.switchover import Switchover
 from fakeqemu.migration.switchover_ack import SwitchoverAck
 from fakeqemu.system import runstate as rs
 
@@ -59,8 +60,8 @@ class Outgoing:
     """One outgoing migration."""
 
     __slots__ = (
-        "_connecting", "_kick", "_old_state", "_ram", "_savevm", "_stopped", "_task", "_was_running",
-        "address", "f", "mig", "multifd", "postcopy", "rate", "return_path", "switchover_ack", "vm",
+        "_connecting", "_kick", "_ram", "_task", "address", "f", "mig", "multifd", "postcopy", "rate", "return_path",
+        "savevm", "switchover", "switchover_ack", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -70,16 +71,14 @@ class Outgoing:
         self.address: dict[str, Any] = {}
         self._connecting = False
         self._task: Task | None = None
-        self._savevm: SaveVM | None = None
+        #: what is written; set when the channel is there
+        self.savevm: SaveVM | None = None
         self.return_path: ReturnPath | None = None
         #: channels for pages beside the main one
         self.multifd: MultiFDSend | None = None
         #: the second half of a migration whose guest leaves first
         self.postcopy: PostcopySource | None = None
-        #: what the guest was when we stopped it
-        self._stopped = False
-        self._was_running = False
-        self._old_state = ""
+        self.switchover = Switchover(self)
         self.switchover_ack = SwitchoverAck(vm)
         #: ends a wait of the loop early
         self._kick: Future | None = None
@@ -159,7 +158,7 @@ class Outgoing:
         """QEMU: migration_thread"""
         f = self.f = QEMUFile(channel, channels.kind_of(self.address, channel))
         f.limiter = self._limit
-        self._savevm = SaveVM(self.vm, f)
+        self.savevm = SaveVM(self.vm, f)
         ram = self.vm.savevm.find(RAM, 0)
         assert ram is not None
         ram.handlers = self._ram
@@ -167,14 +166,14 @@ class Outgoing:
         stats.stream_bytes = lambda: f.flushed
         try:
             self.check()
-            await self._setup(self._savevm)
-            while (step := await self._next_step(self._savevm)) == _ITERATE:
+            await self._setup(self.savevm)
+            while (step := await self._next_step(self.savevm)) == _ITERATE:
                 await self._iterate()
             if step == _POSTCOPY:
-                await self._run_postcopy(self._savevm)
+                await self._run_postcopy(self.savevm)
             else:
-                await self.switchover()
-                await self._complete(self._savevm)
+                await self.switchover.stop_guest()
+                await self._complete(self.savevm)
         except GivenUp:
             await self._give_up(None)
         except QemuError as err:
@@ -215,7 +214,7 @@ class Outgoing:
         stats = self.mig.stats
         now_ns = self.vm.host.clock.now_ns()
         stats.setup_ns = now_ns - stats.start_ns
-        self._check_cancelled()
+        self.check_cancelled()
         self.mig.set_state(st.ACTIVE)
         self.rate.open(now_ns)
         if failure is not None:
@@ -226,7 +225,7 @@ class Outgoing:
 
         QEMU: migration_iteration_run
         """
-        self._check_cancelled()
+        self.check_cancelled()
         compat, stats = self.vm.compat, self.mig.stats
         pending = savevm.pending_estimate()
         self.switchover_ack.asked(pending)
@@ -258,9 +257,9 @@ class Outgoing:
 
     async def save_parts(self, exceeded: Callable[[], bool], *, postcopy: bool = False) -> None:
         """One PART of those who have something to send; raises QemuError."""
-        assert self._savevm is not None
+        assert self.savevm is not None
         try:
-            await self._savevm.iterate(exceeded, postcopy=postcopy)
+            await self.savevm.iterate(exceeded, postcopy=postcopy)
         except QemuError:
             if self.vm.compat.migration_save_errors_printed:
                 self.vm.error_report("failed to save SaveStateEntry with id(name): 1(ram): -5")
@@ -276,30 +275,6 @@ class Outgoing:
             await self.rate.next_window(idle=idle)
         else:
             await self.turn()
-
-    async def switchover(self) -> None:
-        """Stop the guest; with pause-before-switchover wait for migrate-continue."""
-        vm, mig = self.vm, self.mig
-        async with vm.bql:
-            self.check()
-            mig.stats.downtime_start_ns = vm.host.clock.now_ns()
-            vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-start")
-            self._stopped = True
-            self._was_running = vm.runstate.running
-            self._old_state = vm.runstate.state
-            globals_of(vm).store()
-            await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
-            vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
-            await vm.faults.pass_through("migration_completion_vm_stop")
-            vm.faults.check("migration_block_activation")
-            self.check()
-        if mig.options.on("pause-before-switchover") and mig.state == st.ACTIVE:
-            mig.set_state(st.PRE_SWITCHOVER)
-            await mig.continue_event.wait()
-            self._check_cancelled()
-            mig.set_state(st.DEVICE)
-        elif vm.compat.migration_continue_to_device_state and mig.state == st.ACTIVE:
-            mig.set_state(st.DEVICE)
 
     async def _complete(self, savevm: SaveVM) -> None:
         assert self.f is not None
@@ -317,16 +292,16 @@ class Outgoing:
         stats = self.mig.stats
         stats.end_downtime(self.vm.host.clock.now_ns())
         self.vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
-        self._check_cancelled()
+        self.check_cancelled()
 
     async def _completed(self) -> None:
         vm, mig = self.vm, self.mig
-        assert self._savevm is not None
+        assert self.savevm is not None
         mig.stats.complete(vm.host.clock.now_ns())
         mig.set_state(st.COMPLETED)
         async with vm.bql:
             vm.runstate.set(rs.POSTMIGRATE)
-            await self._savevm.cleanup()
+            await self.savevm.cleanup()
             await vm.savevm.notify(PRECOPY_DONE)
         await self._close()
 
@@ -335,7 +310,7 @@ class Outgoing:
     async def _give_up(self, error: QemuError | None) -> None:
         """Every way of failing ends here: the guest goes on where it was, and the status says what happened."""
         vm, mig = self.vm, self.mig
-        savevm = self._savevm
+        savevm = self.savevm
         assert savevm is not None
         cancelled = mig.state == st.CANCELLING
         if error is not None and not cancelled:
@@ -350,7 +325,7 @@ class Outgoing:
             # 11.1 asks devices back before the guest goes on, older ones when all else is done.
             if early:
                 await vm.savevm.notify(FAILED)
-            await self._restore_guest()
+            await self.switchover.give_back()
             await savevm.cleanup()
             if not early:
                 await vm.savevm.notify(FAILED)
@@ -360,15 +335,6 @@ class Outgoing:
             mig.set_state(st.CANCELLED)
         elif early:
             mig.set_state(st.FAILED)
-
-    async def _restore_guest(self) -> None:
-        if not self._stopped:
-            return
-        state = self.vm.runstate
-        if self._was_running:
-            await state.vm_start()
-        elif state.state == rs.FINISH_MIGRATE:
-            state.set(self._old_state)
 
     async def _close(self) -> None:
         """Break the channel, wait for the return path, give the channel back."""
@@ -381,33 +347,6 @@ class Outgoing:
         assert self.f.channel is not None
         channels.close(self.vm, self.address, self.f.channel)
         self._unregister_yank()
-
-    def break_off(self, error: QemuError) -> None:
-        """(postcopy) Break the link, for the reason `error`."""
-        assert self.f is not None
-        self.mig.set_error(error)
-        if self.f.write_error is None:
-            self.f.write_error = error
-        self.f.shutdown()
-
-    async def disconnect(self) -> None:
-        """(postcopy) The link is broken: give its channel back."""
-        assert self.f is not None
-        assert self.return_path is not None
-        assert self.f.channel is not None
-        self.f.shutdown()
-        await self.return_path.join()
-        channels.close(self.vm, self.address, self.f.channel)
-
-    def reconnect(self, channel: Channel) -> None:
-        """(postcopy) Go on over another channel."""
-        before = self.mig.stats.stream_bytes()
-        f = self.f = QEMUFile(channel, channels.kind_of(self.address, channel))
-        assert self._savevm is not None
-        self._savevm.use(f)
-        self.mig.stats.stream_bytes = lambda: before + f.flushed
-        self.return_path = ReturnPath(self)
-        self.rate.open(self.vm.host.clock.now_ns())
 
     def _unregister_yank(self) -> None:
         self.vm.yank.unregister_function(st.YANK_INSTANCE, self._yank)
@@ -431,7 +370,7 @@ class Outgoing:
         self.kick()
 
     def channel_failed(self, error: QemuError) -> None:
-        """A channel beside the main one has broken: the migration ends with this error, unless there was one."""
+        """Break the main channel for this reason, unless there was one: another channel has broken, or `migrate-pause`."""
         self.mig.set_error(error)
         if self.f is not None:
             if self.f.write_error is None:
@@ -439,13 +378,14 @@ class Outgoing:
             self.f.shutdown()
         self.kick()
 
-    def _check_cancelled(self) -> None:
+    def check_cancelled(self) -> None:
+        """Raise when migrate_cancel was there."""
         if self.mig.state == st.CANCELLING:
             raise GivenUp
 
     def check(self) -> None:
         """Raise what has gone wrong meanwhile; what the return path has found is looked at when all was sent."""
-        self._check_cancelled()
+        self.check_cancelled()
         if self.f is not None and self.f.write_error is not None:
             raise self.f.write_error
 
@@ -456,11 +396,6 @@ class Outgoing:
         return self.mig.error or _Unsaid()
 
     # --- waiting --------------------------------------------------------------------------------------
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the guest was stopped: from then on there is no limit of the bandwidth."""
-        return self._stopped
 
     @property
     def remaining_pages(self) -> int:

@@ -99,7 +99,7 @@ class PostcopySource:
         active_first = vm.compat.migration_postcopy_active_first
         if active_first:
             mig.set_state(st.POSTCOPY_ACTIVE)
-        await outgoing.switchover()
+        await outgoing.switchover.stop_guest()
         f = outgoing.f
         assert f is not None
         self._savevm.put_switchover_start()

@@ -20,6 +20,7 @@ from fakeqemu.migration import channel as channels
 from fakeqemu.migration import state as st
 from fakeqemu.migration.outgoing import GivenUp
 from fakeqemu.migration.received_bitmap import BITMAP_ENDING, bitmap_size, missing_runs
+from fakeqemu.migration.return_path import ReturnPath
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -59,7 +60,7 @@ class SourceRecovery:
         mig = self._outgoing.mig
         if error is not None:
             mig.set_error(error)
-        await self._outgoing.disconnect()
+        await self._disconnect()
         for line in st.POSTCOPY_PAUSED_LINES:
             self._vm.error_report(line)
         self._vm.trace("postcopy_pause")
@@ -84,7 +85,7 @@ class SourceRecovery:
         self._ack = self._failed = False
         self._bitmaps = [block.idstr for block, _ in self._ram.dirty_runs()]
         self._postcopy.forget_block()
-        outgoing.reconnect(channel)
+        self._use(channel)
         mig.set_state(st.POSTCOPY_RECOVER)
         assert outgoing.return_path is not None
         outgoing.return_path.open()
@@ -99,6 +100,30 @@ class SourceRecovery:
         await f.flush()
         await self._until(lambda: self._ack)
         mig.set_state(st.POSTCOPY_ACTIVE)
+
+    async def _disconnect(self) -> None:
+        """The link is broken: give its channel back."""
+        outgoing = self._outgoing
+        assert outgoing.f is not None
+        assert outgoing.return_path is not None
+        assert outgoing.f.channel is not None
+        outgoing.f.shutdown()
+        await outgoing.return_path.join()
+        channels.close(self._vm, outgoing.address, outgoing.f.channel)
+
+    def _use(self, channel: Channel) -> None:
+        """Go on over another channel."""
+        outgoing = self._outgoing
+        stats = outgoing.mig.stats
+        before = stats.stream_bytes()
+        f = outgoing.f = QEMUFile(channel, channels.kind_of(outgoing.address, channel))
+        assert outgoing.savevm is not None
+        outgoing.savevm.use(f)
+        stats.stream_bytes = lambda: before + f.flushed
+        outgoing.return_path = ReturnPath(outgoing)
+        outgoing.rate.open(self._vm.host.clock.now_ns())
+
+    # --- waiting --------------------------------------------------------------------------------------
 
     async def _until(self, condition: Any) -> None:
         while not condition():

@@ -69,7 +69,7 @@ def qmp_migrate_pause(vm: Machine) -> None:
         (st.POSTCOPY_ACTIVE, st.POSTCOPY_RECOVER) if vm.compat.migration_pause_in_recover else (st.POSTCOPY_ACTIVE,)
     )
     if mig.outgoing is not None and mig.state in running:
-        mig.outgoing.break_off(QemuError("Postcopy migration is paused by the user"))
+        mig.outgoing.channel_failed(QemuError("Postcopy migration is paused by the user"))
         return
     if mig.incoming is not None and mig.incoming.state in running:
         mig.incoming.break_off()

@@ -50,9 +50,9 @@ class RateWindow:
 
     def bandwidth_limit(self) -> int:
         """Bytes a second that may go, 0 for no limit."""
-        if self._outgoing.postcopy is not None and self._outgoing.stopped:
+        if self._outgoing.postcopy is not None and self._outgoing.switchover.stopped:
             return int(self._options.get("max-postcopy-bandwidth"))
-        limit: int = 0 if self._outgoing.stopped else self._options.get("max-bandwidth")
+        limit: int = 0 if self._outgoing.switchover.stopped else self._options.get("max-bandwidth")
         return limit
 
     def model_rate(self) -> int:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""The switch of a migration, as the guest of the source sees it: it is stopped, and given back when the rest fails.
+
+    active ─ stop ─┬──────────────────────────────────────────────┬─ device (or, in older releases, active)
+                   └─ pre-switchover ─ migrate-continue ─ device ──┘
+
+QEMU: migration_stop_vm, migration_completion_precopy and migration_iteration_finish in migration/migration.c
+"""
+
+from __future__ import annotations
+
+from fakeqemu.migration import state as st
+from fakeqemu.migration.savevm import globals_of
+from fakeqemu.system import runstate as rs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.migration.outgoing import Outgoing
+
+
+class Switchover:
+    """The guest of one outgoing migration."""
+
+    __slots__ = ("_old_state", "_outgoing", "_was_running", "stopped")
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        #: whether the guest was stopped: from then on there is no limit of the bandwidth
+        self.stopped = False
+        #: what the guest was when we stopped it
+        self._was_running = False
+        self._old_state = ""
+
+    async def stop_guest(self) -> None:
+        """Stop the guest; with pause-before-switchover wait for migrate-continue. Raises what has gone wrong meanwhile."""
+        outgoing = self._outgoing
+        vm, mig = outgoing.vm, outgoing.mig
+        async with vm.bql:
+            outgoing.check()
+            mig.stats.downtime_start_ns = vm.host.clock.now_ns()
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-start")
+            self.stopped = True
+            self._was_running = vm.runstate.running
+            self._old_state = vm.runstate.state
+            globals_of(vm).store()
+            await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
+            await vm.faults.pass_through("migration_completion_vm_stop")
+            vm.faults.check("migration_block_activation")
+            outgoing.check()
+        if mig.options.on("pause-before-switchover") and mig.state == st.ACTIVE:
+            mig.set_state(st.PRE_SWITCHOVER)
+            await mig.continue_event.wait()
+            outgoing.check_cancelled()
+            mig.set_state(st.DEVICE)
+        elif vm.compat.migration_continue_to_device_state and mig.state == st.ACTIVE:
+            mig.set_state(st.DEVICE)
+
+    async def give_back(self) -> None:
+        """The migration has failed: the guest goes on as it was. Call with the BQL held."""
+        if not self.stopped:
+            return
+        state = self._outgoing.vm.runstate
+        if self._was_running:
+            await state.vm_start()
+        elif state.state == rs.FINISH_MIGRATE:
+            state.set(self._old_state)
