@@ -95,6 +95,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`A 'virtio-bus' bus was found but is full`, before `No 'virtio-bus' bus found for device ...`.",
     ),
     CompatRow(
+        "device_add_migrating_first",
+        "device_add asks whether a migration runs before it looks whether the bus takes part in hotplug.",
+        (((), False), ((10, 0), True)),
+        "`device_add not allowed while migrating` for a device on pcie.0.",
+    ),
+    CompatRow(
         "device_hotplug_type_first",
         "Whether a type takes part in hotplug is asked before its bus is.",
         (((), False), ((10, 0), True)),

@@ -154,7 +154,22 @@ def _choose_bus(vm: Machine, type_name: str, path: Any) -> BusState | None:
 
 
 def check_hotplug(vm: Machine, type_name: str, bus: BusState | None) -> None:
-    """Raise QemuError where device or bus does not take part in hotplug."""
+    """Raise QemuError where device or bus does not take part in hotplug, or a migration runs.
+
+    QEMU: qdev_device_add_from_qdict, qdev_hotplug_allowed
+    """
+    first = vm.compat.device_add_migrating_first
+    if first:
+        _check_not_migrating(vm, "device_add")
+    _check_takes_part(vm, type_name, bus)
+    if not first:
+        _check_not_migrating(vm, "device_add")
+    if bus is None and not _board_takes(vm, type_name):
+        raise QemuError(f"Device '{type_name}' can not be hotplugged on this machine")
+
+
+def _check_takes_part(vm: Machine, type_name: str, bus: BusState | None) -> None:
+    """What is asked of a device that comes and of one that goes, in the same words."""
     device_error = None
     if not hotpluggable(vm.profile, type_name):
         device_error = QemuError(f"Device '{type_name}' does not support hotplugging")
@@ -162,12 +177,13 @@ def check_hotplug(vm: Machine, type_name: str, bus: BusState | None) -> None:
         raise device_error
     if bus is not None and not bus.is_hotpluggable():
         raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
-    if vm.savevm.busy is not None and vm.savevm.busy():
-        raise QemuError("device_add not allowed while migrating")
     if device_error is not None:
         raise device_error
-    if bus is None and not _board_takes(vm, type_name):
-        raise QemuError(f"Device '{type_name}' can not be hotplugged on this machine")
+
+
+def _check_not_migrating(vm: Machine, command: str) -> None:
+    if vm.savevm.busy is not None and vm.savevm.busy():
+        raise QemuError(f"{command} not allowed while migrating")
 
 
 def _board_takes(vm: Machine, type_name: str) -> bool:
@@ -256,19 +272,8 @@ def request_unplug(device: DeviceState) -> None:
     """Take the device away, or ask the guest to let it go; raises QemuError."""
     vm = device.vm
     bus = device.parent_bus
-    device_error = None
-    if not _type_unpluggable(device):
-        device_error = QemuError(f"Device '{device.type_name}' does not support hotplugging")
-    if device_error is not None and vm.compat.device_hotplug_type_first:
-        raise device_error
-    if bus is not None and not bus.is_hotpluggable():
-        raise QemuError(f"Bus '{bus_name(bus)}' does not support hotplugging")
-    if vm.savevm.busy is not None and vm.savevm.busy():
-        raise QemuError("device_add not allowed while migrating")
-    if device_error is not None:
-        raise device_error
-    if vm.savevm.busy is not None and vm.savevm.busy():
-        raise QemuError("device_del not allowed while migrating")
+    _check_takes_part(vm, device.type_name, bus)
+    _check_not_migrating(vm, "device_del")
     if bus is None and not _board_takes(vm, device.type_name):
         raise QemuError(f"Device '{device.type_name}' does not support hotplugging")
     if isinstance(device, PCIDevice):
@@ -277,10 +282,6 @@ def request_unplug(device: DeviceState) -> None:
         _eject_at_reset(vm)
         return
     device.unparent()
-
-
-def _type_unpluggable(device: DeviceState) -> bool:
-    return hotpluggable(device.vm.profile, device.type_name)
 
 
 def guest_ejects(device: DeviceState) -> None:
