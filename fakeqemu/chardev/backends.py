@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from fakeqemu.chardev.channel import ChannelChardev
 from fakeqemu.chardev.char import Chardev
 from fakeqemu.error import QemuError
 
@@ -30,46 +31,6 @@ class NullChardev(Chardev):
 
     def open(self, backend: dict[str, Any]) -> None:
         pass
-
-
-class ChannelChardev(Chardev):
-    """Over one channel, which is there from the start."""
-
-    __slots__ = ("_channel",)
-
-    def __init__(self, vm: Machine, label: str, kind: str) -> None:
-        super().__init__(vm, label, kind)
-        self._channel: Channel | None = None
-
-    def start(self, channel: Channel) -> None:
-        """Read from and write to `channel`."""
-        channel.attach(self.received, self.closed)
-        self.start_writing(channel)
-
-    def start_writing(self, channel: Channel) -> None:
-        """Write to `channel`."""
-        self._channel = channel
-        self.opened()
-
-    def send_out(self, data: bytes) -> None:
-        if self._channel is not None:
-            self._channel.send(data)
-
-    def greet_waiting(self) -> None:
-        if self._channel is not None:
-            self._channel.flush()
-
-    def update_reading(self) -> None:
-        if self._channel is not None:
-            if self.wants_input:
-                self._channel.resume_reading()
-            else:
-                self._channel.pause_reading()
-
-    def release(self) -> None:
-        if self._channel is not None:
-            channel, self._channel = self._channel, None
-            channel.close()
 
 
 class StdioChardev(ChannelChardev):
@@ -165,14 +126,13 @@ class PipeChardev(FileChardev):
         self.start_writing(output)
 
 
-class PtyChardev(Chardev):
+class PtyChardev(ChannelChardev):
     """A pseudo terminal. Whether somebody has its other end open is looked at once a second, as there is no way to wait."""
 
-    __slots__ = ("_channel", "_fd", "_link", "_look_again", "_slave_name")
+    __slots__ = ("_fd", "_link", "_look_again", "_slave_name")
 
     def __init__(self, vm: Machine, label: str, kind: str) -> None:
         super().__init__(vm, label, kind)
-        self._channel: Channel | None = None
         self._look_again: Timer | None = None
         self._slave_name = ""
         self._link = ""
@@ -232,8 +192,8 @@ class PtyChardev(Chardev):
         self._look()
 
     def send_out(self, data: bytes) -> None:
-        if self.be_open and self._channel is not None:
-            self._channel.send(data)
+        if self.be_open:
+            super().send_out(data)
 
     def update_reading(self) -> None:
         if self._channel is not None:
@@ -246,9 +206,7 @@ class PtyChardev(Chardev):
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        super().release()
         if self._link:
             try:
                 os.unlink(self._link)

@@ -9,7 +9,7 @@ QEMU: chardev/char-socket.c
 
 from __future__ import annotations
 
-from fakeqemu.chardev.char import Chardev
+from fakeqemu.chardev.channel import ChannelChardev
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.host.clock import NS_PER_MS
 
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from fakeqemu.system.machine import Machine
 
 
-class SocketChardev(Chardev):
+class SocketChardev(ChannelChardev):
     """-chardev socket."""
 
     __slots__ = (
         "_address",
-        "_channel",
         "_connecting",
         "_is_server",
         "_listener",
@@ -43,7 +42,6 @@ class SocketChardev(Chardev):
         super().__init__(vm, label, kind)
         self._address: SocketAddress = {}
         self._is_server = False
-        self._channel: Channel | None = None
         self._listener: Listener | None = None
         self._peer_text = ""
         self._reconnect_ns = 0
@@ -179,22 +177,10 @@ class SocketChardev(Chardev):
             # Seen to before the next command is.
             self.vm.host.call_soon(lambda: self._hangup() if self._channel is channel else None)
 
-    def send_out(self, data: bytes) -> None:
-        if self._channel is not None:
-            self._channel.send(data)
-
     def greet_waiting(self) -> None:
         if self._listener is not None and self._channel is None:
             self._listener.accept_waiting()
-        if self._channel is not None:
-            self._channel.flush()
-
-    def update_reading(self) -> None:
-        if self._channel is not None:
-            if self.wants_input:
-                self._channel.resume_reading()
-            else:
-                self._channel.pause_reading()
+        super().greet_waiting()
 
     def release(self) -> None:
         if self._retry is not None:

@@ -145,19 +145,25 @@ class InputVisitor:
                 raise QemuError(f"Parameter '{self.last}' expects {width}_t")
         return value
 
-    # --- what a subclass knows ------------------------------------------------------------------------
+    # --- what a subclass knows, or knows otherwise ------------------------------------------------------------------------
 
     def builtin(self, type_: BuiltinType, width: str, value: Any) -> Any:
         raise NotImplementedError
 
     def text(self, value: Any) -> str:
-        raise NotImplementedError
+        if not isinstance(value, str):
+            self.wrong_type("string")
+        return value
 
     def object_at(self, value: Any) -> dict[str, Any]:
-        raise NotImplementedError
+        if not isinstance(value, dict):
+            self.wrong_type("object")
+        return value
 
     def list_at(self, value: Any) -> list[Any]:
-        raise NotImplementedError
+        if not isinstance(value, list):
+            self.wrong_type("array")
+        return value
 
     def kind_of(self, value: Any) -> str:
         """The kind of JSON value, as `schema.json_kind` names it."""
@@ -198,21 +204,6 @@ class QObjectInputVisitor(InputVisitor):
         if not is_int or not _INT64_MIN <= value <= _UINT64_MAX:
             raise QemuError(f"Parameter '{self.path}' expects uint64")
         return self.sized_int(width, value & _UINT64_MAX)
-
-    def text(self, value: Any) -> str:
-        if not isinstance(value, str):
-            self.wrong_type("string")
-        return value
-
-    def object_at(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.wrong_type("object")
-        return value
-
-    def list_at(self, value: Any) -> list[Any]:
-        if not isinstance(value, list):
-            self.wrong_type("array")
-        return value
 
     def kind_of(self, value: Any) -> str:
         if isinstance(value, str):

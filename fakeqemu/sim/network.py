@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.error import QemuError
 from fakeqemu.host.channel import Channel, Listener
 from fakeqemu.host.clock import NS_PER_S
-from fakeqemu.host.sync import Future
+from fakeqemu.host.sync import Event, Future
 from fakeqemu.sim.files import OpenFile, os_error
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Pipe:
         self._taken = 0  # position in the stream of the buffer's first byte
         self._riders: list[tuple[int, list[OpenFile]]] = []
         self._busy_until_ns = 0
-        self._waiters: list[Future] = []
+        self._change = Event(world)
         self.ended = False  # no more bytes will be written
         self.reset = False  # ... and the end is ECONNRESET
         self.deaf = False  # nobody will read any more
@@ -53,21 +53,14 @@ class Pipe:
         return len(self._buffer)
 
     def changed(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set_result()
+        self._change.set()
+        self._change.clear()
         for listener in self.listeners:
             self._world.call_soon(listener)
 
     async def wait(self) -> None:
         """Until something changes."""
-        waiter = Future(self._world)
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        await self._change.wait()
 
     # the writing side
     def offer(self, data: bytes | memoryview, riders: list[OpenFile] | None = None) -> int:

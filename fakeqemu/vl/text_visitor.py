@@ -61,21 +61,6 @@ class KeyvalVisitor(InputVisitor):
             raise QemuError(f"Parameter '{self.path}' expects integer") from None
         return self.sized_int(width, value)
 
-    def text(self, value: Any) -> str:
-        if not isinstance(value, str):
-            self.wrong_type("string")
-        return value
-
-    def object_at(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.wrong_type("object")
-        return value
-
-    def list_at(self, value: Any) -> list[Any]:
-        if not isinstance(value, list):
-            self.wrong_type("array")
-        return value
-
     def kind_of(self, value: Any) -> str:
         if isinstance(value, dict):
             return "object"
