@@ -33,6 +33,7 @@ _AS_QMP = ("cont", "quit", "stop", "system_powerdown", "system_reset", "system_w
 #: `info` sub-commands written elsewhere: module and function
 _ELSEWHERE = {
     "cpus": "fakeqemu.system.info:info_cpus",
+    "dirty_rate": "fakeqemu.migration.dirtyrate:info_dirty_rate",
     "iothreads": "fakeqemu.system.info:info_iothreads",
     "kvm": "fakeqemu.system.info:info_kvm",
     "memdev": "fakeqemu.system.info:info_memdev",
@@ -41,6 +42,20 @@ _ELSEWHERE = {
     "migrate_capabilities": "fakeqemu.migration.hmp_cmds:info_migrate_capabilities",
     "migrate_parameters": "fakeqemu.migration.hmp_cmds:info_migrate_parameters",
     "qtree": "fakeqemu.hw.core.qtree:info_qtree",
+    "vcpu_dirty_limit": "fakeqemu.system.dirtylimit:info_vcpu_dirty_limit",
+}
+
+#: commands with arguments: what they take (see hmp_arguments), module and function
+_WITH_ARGUMENTS = {
+    "calc_dirty_rate": (
+        "dirty_ring:-r,dirty_bitmap:-b,second:l,sample_pages_per_GB:l?",
+        "fakeqemu.migration.dirtyrate:hmp_calc_dirty_rate",
+    ),
+    "cancel_vcpu_dirty_limit": ("cpu_index:l?", "fakeqemu.system.dirtylimit:hmp_cancel_vcpu_dirty_limit"),
+    "set_vcpu_dirty_limit": (
+        "dirty_rate:l,cpu_index:l?",
+        "fakeqemu.system.dirtylimit:hmp_set_vcpu_dirty_limit",
+    ),
 }
 
 
@@ -105,6 +120,8 @@ def run_line(vm: Machine, line: str, cpu_index: int | None = None) -> Any:
     first = command.names.split("|")[0]
     if first == "help":
         return _help(vm, line[rest:])
+    if first in _WITH_ARGUMENTS:
+        return _run_with_arguments(vm, command.names, line[rest:], line[:typed])
     if first not in _AS_QMP:
         raise NotEmulated(f"The human monitor command {first} is not emulated")
     try:
@@ -115,6 +132,18 @@ def run_line(vm: Machine, line: str, cpu_index: int | None = None) -> Any:
     if function is None:
         raise NotEmulated(f"The human monitor command {first} is not emulated")
     return _printed(lambda: function(vm))
+
+
+def _run_with_arguments(vm: Machine, names: str, text: str, typed: str) -> Any:
+    from fakeqemu.monitor.hmp_arguments import WrongArguments, parse
+
+    takes, where = _WITH_ARGUMENTS[names.split("|")[0]]
+    try:
+        arguments = parse(names, takes, text)
+    except WrongArguments as wrong:
+        return _complain(names if wrong.named else "", wrong, typed)
+    function = _loaded(where)
+    return _printed(lambda: function(vm, **arguments))
 
 
 def _run_info(vm: Machine, line: str, rest: int, typed: int) -> Any:
@@ -168,8 +197,9 @@ def _no_more(text: str) -> None:
         raise _Usage("extraneous characters at the end of line")
 
 
-def _complain(names: str, usage: _Usage, typed: str) -> str:
-    return f'{names}: {usage}\r\nTry "help {typed}" for more information\r\n'
+def _complain(names: str, what: Exception, typed: str) -> str:
+    prefix = f"{names}: " if names else ""
+    return f'{prefix}{what}\r\nTry "help {typed}" for more information\r\n'
 
 
 def _help(vm: Machine, text: str) -> str:
@@ -200,6 +230,11 @@ def _info_function(name: str) -> HmpFunction:
     where = _ELSEWHERE.get(name)
     if where is None:
         raise NotEmulated(f"The human monitor command info {name} is not emulated")
+    return _loaded(where)
+
+
+def _loaded(where: str) -> Callable[..., Any]:
+    """The function that `module:function` names."""
     module, _, function = where.partition(":")
     if module not in modules:
         __import__(module)

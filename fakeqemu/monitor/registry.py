@@ -43,6 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ringbuf-write",
         "yank",
     ),
+    "fakeqemu.migration.dirtyrate": ("calc-dirty-rate", "query-dirty-rate"),
     "fakeqemu.migration.qmp_cmds": (
         "migrate",
         "migrate-continue",
@@ -66,6 +67,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "qom-list-types",
         "qom-set",
     ),
+    "fakeqemu.system.dirtylimit": ("cancel-vcpu-dirty-limit", "query-vcpu-dirty-limit", "set-vcpu-dirty-limit"),
     "fakeqemu.system.qmp_cmds": (
         "cont",
         "query-accelerators",

@@ -6,6 +6,31 @@ from __future__ import annotations
 from fakeqemu.qapi.compat_row import CompatRow
 
 ROWS: tuple[CompatRow, ...] = (
+    # --- dirty rate ---
+    CompatRow(
+        "dirty_limit_negative_refused",
+        "The human monitor's set_vcpu_dirty_limit takes no negative number.",
+        (((), False), ((8, 1), True)),
+        "`invalid dirty page limit -5`; before, a very large one.",
+    ),
+    CompatRow(
+        "dirty_rate_milliseconds",
+        "calc-dirty-rate measures for 50 ms to 60 s, in units that can be chosen.",
+        (((), False), ((8, 2), True)),
+        "`Calculation time is out of range [50ms, 60000ms].`; before, 1 to 60 whole seconds: `calc-time is out of range[1, 60].`",
+    ),
+    CompatRow(
+        "dirty_rate_samples_refused",
+        "calc-dirty-rate takes sample-pages in the mode page-sampling only.",
+        (((), False), ((8, 0), True)),
+        "`sample-pages is used only in page-sampling mode`; before, without a meaning in the mode dirty-bitmap.",
+    ),
+    CompatRow(
+        "dirty_rate_wall_clock",
+        "The start-time of query-dirty-rate is the wall clock's.",
+        (((), False), ((8, 2), True)),
+        "Seconds since 1970; before, since the host was started.",
+    ),
     # --- memory ---
     CompatRow(
         "memdev_busy_text",

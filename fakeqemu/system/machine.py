@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fakeqemu.host.sync import Task
     from fakeqemu.hw.vfio.device import VFIODevices
     from fakeqemu.hw.vfio.hostmodel import HostModel
+    from fakeqemu.migration.dirtyrate import DirtyRate
     from fakeqemu.migration.register import SaveRegistry
     from fakeqemu.migration.state import Migration
     from fakeqemu.monitor.dispatch import Dispatcher
@@ -50,6 +51,7 @@ PARTS = {
     "guest": "fakeqemu.system.guest:Guest",
     "savevm": "fakeqemu.migration.register:SaveRegistry",
     "migration": "fakeqemu.migration.state:Migration",
+    "dirty_rate": "fakeqemu.migration.dirtyrate:DirtyRate",
     "yank": "fakeqemu.system.yank:YankRegistry",
     "hardware": "fakeqemu.hw.vfio.hostmodel:host_model",
     "vfio": "fakeqemu.hw.vfio.device:VFIODevices",
@@ -105,6 +107,7 @@ class Machine:
         guest: Guest
         savevm: SaveRegistry
         migration: Migration
+        dirty_rate: DirtyRate
         hardware: HostModel
         vfio: VFIODevices
         yank: YankRegistry

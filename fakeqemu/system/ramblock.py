@@ -323,8 +323,8 @@ def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
 class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
-    __slots__ = ("dirty", "generation", "guest_address", "idstr", "named_file", "page_size", "received", "share", "store",
-                 "used_length")  # fmt: skip
+    __slots__ = ("dirty", "generation", "guest_address", "idstr", "logs", "named_file", "page_size", "received", "share",
+                 "store", "used_length")  # fmt: skip
 
     def __init__(
         self,
@@ -349,6 +349,8 @@ class RAMBlock:
         self.guest_address = 0
         #: pages that changed since the migration last looked; None while nobody looks
         self.dirty: PageRuns | None = None
+        #: for others who look: pages that changed since they began to
+        self.logs: list[PageRuns] = []
         #: pages that have come in, while a migration is loaded
         self.received: PageRuns | None = None
         self.generation = 0
@@ -404,6 +406,8 @@ class RAMBlock:
     def set_dirty(self, first: int, n: int) -> None:
         if self.dirty is not None:
             self.dirty.add(first, n)
+        for log in self.logs:
+            log.add(first, n)
 
     def close(self) -> None:
         self.store.close()
