@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fakeqemu.testing.emulator import BASE_ARGUMENTS, Emulator, start_process
@@ -13,6 +14,9 @@ from tests.conformance._real import need_real_qemu
 
 OURS = "ours"
 REAL = "real"
+
+#: how a test starts one: kind, name, arguments, `version=`
+Start = Callable[..., Awaitable[Emulator]]
 
 
 class RealQemu(Emulator):
@@ -64,12 +68,14 @@ class Relay:
         self.backward = 0
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def open(self) -> None:
         self._server = await asyncio.start_unix_server(self._accepted, str(self.path))
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_unix_connection(str(self.target))
+        self._writers += [writer, far_writer]
         self._tasks += [
             asyncio.create_task(self._pump(reader, far_writer, "forward")),
             asyncio.create_task(self._pump(far_reader, writer, "backward")),
@@ -82,6 +88,12 @@ class Relay:
                 writer.write(data)
                 await writer.drain()
             writer.write_eof()
+
+    async def cut(self) -> None:
+        """Break the connection, both ways."""
+        await self.close()
+        for writer in self._writers:
+            writer.close()
 
     async def close(self) -> None:
         assert self._server is not None

@@ -11,15 +11,14 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from fakeqemu.testing.emulator import Emulator, short_directory
-from tests.interop._machines import OURS, REAL, Relay, start, stderr_of
+from fakeqemu.testing.emulator import Emulator
+from tests.interop._machines import OURS, REAL, Relay, Start, stderr_of
 
 pytestmark = pytest.mark.real_qemu
 
@@ -27,30 +26,6 @@ MIB = 1 << 20
 RAM_BYTES = 8 * MIB
 PAGE = 4096
 DIRECTIONS = [(OURS, REAL), (REAL, OURS)]
-Start = Callable[..., Awaitable[Emulator]]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return short_directory(tmp_path)
-
-
-@pytest_asyncio.fixture
-async def start_vm(directory: Path) -> AsyncIterator[Start]:
-    started: list[Emulator] = []
-
-    async def start_one(kind: str, name: str, *argv: str, version: str = "11.1", mib: int = 8) -> Emulator:
-        ram = directory / f"{name}.ram"
-        ram.touch()
-        backend = f"memory-backend-file,id=ram0,size={mib}M,mem-path={ram},share=on"
-        machine = ("-nodefaults", "-machine", "none,memory-backend=ram0", "-m", str(mib), "-object", backend)
-        vm = await start(kind, directory, name, *machine, *argv, version=version)
-        started.append(vm)
-        return vm
-
-    yield start_one
-    for vm in started:
-        await vm.stop()
 
 
 def pattern(pages: int = RAM_BYTES // PAGE) -> bytes:
@@ -290,14 +265,14 @@ async def test_damaged_mapped_files_end_in_the_same_words(start_vm: Start, direc
     ("backend", "version"), [("memfd", "11.1"), ("file", "11.1"), ("memfd", "7.2"), ("ram", "7.2")]
 )
 async def test_ignore_shared_leaves_the_same_memory_behind(
-    start_vm: Start, directory: Path, backend: str, version: str
+    start_any: Start, directory: Path, backend: str, version: str
 ) -> None:
     totals = []
     for kind in (OURS, REAL):
         path = f",mem-path={directory}/shared.ram" if backend == "file" else ""
         memory = f"memory-backend-{backend},id=shared,size=4M,share=on{path}"
         machine = ("-machine", "none,memory-backend=shared", "-m", "4", "-object", memory)
-        vm = await start(kind, directory, kind, *machine, version=version)
+        vm = await start_any(kind, kind, *machine, version=version)
         listed = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
         await vm.execute("migrate-set-capabilities", {"capabilities": listed})
         await vm.execute("migrate", {"uri": "exec:cat > /dev/null"})

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop._machines import OURS, REAL, stderr_of
-from tests.interop.test_migration_real import Start, directory, pattern, start_vm
+from tests.interop._machines import OURS, REAL, Start, stderr_of
+from tests.interop.test_migration_real import pattern
 
-__all__ = ["directory", "start_vm"]
 pytestmark = pytest.mark.real_qemu
 
 CAPABILITIES = {"capabilities": [{"capability": name, "state": True} for name in ("events", "xbzrle", "return-path")]}

@@ -4,44 +4,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from fakeqemu.testing.emulator import Emulator, short_directory
-from tests.interop._machines import start, stderr_of
-from tests.interop.test_migration_real import DIRECTIONS, PAGE, RAM_BYTES, Sides, Start
+from tests.interop._machines import Start, stderr_of
+from tests.interop.test_migration_real import DIRECTIONS, PAGE, RAM_BYTES, Sides
 
 pytestmark = pytest.mark.real_qemu
 
 INIT = 64
 PACKET = 1344
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return short_directory(tmp_path)
-
-
-@pytest_asyncio.fixture
-async def start_vm(directory: Path) -> AsyncIterator[Start]:
-    started: list[Emulator] = []
-
-    async def start_one(kind: str, name: str, *argv: str, version: str = "11.1") -> Emulator:
-        ram = directory / f"{name}.ram"
-        ram.touch()
-        backend = f"memory-backend-file,id=ram0,size=8M,mem-path={ram},share=on"
-        machine = ("-nodefaults", "-machine", "none,memory-backend=ram0", "-m", "8", "-object", backend)
-        vm = await start(kind, directory, name, *machine, *argv, version=version)
-        started.append(vm)
-        return vm
-
-    yield start_one
-    for vm in started:
-        await vm.stop()
 
 
 async def two_sides(kinds: tuple[str, str], start_vm: Start, directory: Path, version: str = "11.1") -> Sides:

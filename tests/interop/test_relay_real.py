@@ -11,14 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from fakeqemu.testing.emulator import Emulator, short_directory
-from tests.interop._machines import OURS, REAL, start, stderr_of
+from fakeqemu.testing.emulator import Emulator
+from tests.interop._machines import OURS, REAL, Start, stderr_of
 
 pytestmark = pytest.mark.real_qemu
 
@@ -32,26 +30,6 @@ MACHINES = {
     "default": ("-machine", "q35", "-m", "64"),
     "cpus": ("-machine", "q35", "-m", "64", "-smp", "3"),
 }
-Start = Callable[..., Awaitable[Emulator]]
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return short_directory(tmp_path)
-
-
-@pytest_asyncio.fixture
-async def start_vm(directory: Path) -> AsyncIterator[Start]:
-    started: list[Emulator] = []
-
-    async def start_one(kind: str, name: str, *argv: str, version: str = "11.1") -> Emulator:
-        vm = await start(kind, directory, name, *argv, version=version)
-        started.append(vm)
-        return vm
-
-    yield start_one
-    for vm in started:
-        await vm.stop()
 
 
 async def memory(vm: Emulator, address: int, size: int) -> bytes:
@@ -114,11 +92,11 @@ def silent(*vms: Emulator) -> None:
         assert stderr_of(vm) == ""
 
 
-async def three(start_vm: Start, argv: tuple[str, ...], version: str = "11.1") -> tuple[Emulator, Emulator, Emulator]:
+async def three(start_any: Start, argv: tuple[str, ...], version: str = "11.1") -> tuple[Emulator, Emulator, Emulator]:
     """The first real one with a running guest, ours, and the second real one."""
-    first = await start_vm(REAL, "first", *argv, version=version)
-    ours = await start_vm(OURS, "ours", *argv, "-incoming", "defer", version=version)
-    second = await start_vm(REAL, "second", *argv, "-incoming", "defer", version=version)
+    first = await start_any(REAL, "first", *argv, version=version)
+    ours = await start_any(OURS, "ours", *argv, "-incoming", "defer", version=version)
+    second = await start_any(REAL, "second", *argv, "-incoming", "defer", version=version)
     await capabilities(first, ours, second, events=True)
     await booted(first, with_screen="-nodefaults" not in argv)
     return first, ours, second
@@ -127,9 +105,9 @@ async def three(start_vm: Start, argv: tuple[str, ...], version: str = "11.1") -
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("return_path", [False, True], ids=["plain", "return-path"])
 async def test_a_running_guest_goes_through_us_and_runs_on(
-    start_vm: Start, directory: Path, machine: str, return_path: bool
+    start_any: Start, directory: Path, machine: str, return_path: bool
 ) -> None:
-    first, ours, second = await three(start_vm, MACHINES[machine])
+    first, ours, second = await three(start_any, MACHINES[machine])
     await capabilities(first, ours, second, return_path=return_path)
     await migrate(first, ours, f"unix:{directory}/1.mig")
     left = await ticks(first)
@@ -141,8 +119,8 @@ async def test_a_running_guest_goes_through_us_and_runs_on(
     silent(first, ours, second)
 
 
-async def test_a_guest_is_put_into_a_file_by_us_and_taken_out_later(start_vm: Start, directory: Path) -> None:
-    first, ours, second = await three(start_vm, MACHINES["default"])
+async def test_a_guest_is_put_into_a_file_by_us_and_taken_out_later(start_any: Start, directory: Path) -> None:
+    first, ours, second = await three(start_any, MACHINES["default"])
     await migrate(first, ours, f"unix:{directory}/1.mig")
     left = await ticks(first)
     shown = await screen(first)
@@ -156,8 +134,8 @@ async def test_a_guest_is_put_into_a_file_by_us_and_taken_out_later(start_vm: St
     silent(first, second)
 
 
-async def test_a_paused_guest_arrives_paused_and_as_it_was(start_vm: Start, directory: Path) -> None:
-    first, ours, second = await three(start_vm, MACHINES["bare"])
+async def test_a_paused_guest_arrives_paused_and_as_it_was(start_any: Start, directory: Path) -> None:
+    first, ours, second = await three(start_any, MACHINES["bare"])
     await first.execute("stop")
     left = await first.hmp("info registers")
     await migrate(first, ours, f"unix:{directory}/1.mig", running=False)
@@ -171,8 +149,8 @@ async def test_a_paused_guest_arrives_paused_and_as_it_was(start_vm: Start, dire
 
 
 @pytest.mark.parametrize("version", ["10.0", "7.2"])
-async def test_the_relay_of_older_releases(start_vm: Start, directory: Path, version: str) -> None:
-    first, ours, second = await three(start_vm, MACHINES["cpus"], version)
+async def test_the_relay_of_older_releases(start_any: Start, directory: Path, version: str) -> None:
+    first, ours, second = await three(start_any, MACHINES["cpus"], version)
     await migrate(first, ours, f"unix:{directory}/1.mig")
     left = await ticks(first)
     await migrate(ours, second, f"unix:{directory}/2.mig")
@@ -182,11 +160,11 @@ async def test_the_relay_of_older_releases(start_vm: Start, directory: Path, ver
 
 @pytest.mark.parametrize("version", ["11.1", "10.0", "7.2"])
 async def test_sections_of_many_cpus_stand_and_are_numbered_as_in_qemu(
-    start_vm: Start, directory: Path, version: str
+    start_any: Start, directory: Path, version: str
 ) -> None:
     found = []
     for kind in (REAL, OURS):
-        vm = await start_vm(
+        vm = await start_any(
             kind, kind, "-machine", "q35", "-m", "16", "-smp", "3,sockets=1,cores=3", "-S", version=version
         )
         await capabilities(vm, events=True)

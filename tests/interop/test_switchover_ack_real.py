@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.test_migration_real import DIRECTIONS, Sides, Start, directory, start_vm
+from tests.interop._machines import Start
+from tests.interop.test_migration_real import DIRECTIONS, Sides
 
-__all__ = ["directory", "start_vm"]
 pytestmark = pytest.mark.real_qemu
 
 
