@@ -10,6 +10,6 @@ A machine has fault points (`vm.faults`) wherever QEMU has an error path. This p
 What is raised at a point is what the code there would meet in life, so it goes the way of a real failure: there is no
 other branch for tests. Chance comes from the host, hence a run repeats from its seed.
 
-Reading order: `catalogue` (which points there are), `injector` (rules), `link` (a channel that misbehaves). From files:
-`fakeqemu.scenario`.
+Reading order: `rule` (what can happen), `catalogue` (which points there are), `injector` (who does it), `link` (a channel
+that misbehaves). From files: `fakeqemu.scenario`.
 """

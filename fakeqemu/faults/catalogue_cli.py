@@ -18,8 +18,7 @@ def main(argv: list[str]) -> int:
     width = max(map(len, POINTS))
     for point in POINTS.values():
         fields = " ".join(point.fields) or "-"
-        actions = "fail, delay, stall, kill" if point.waits else "fail, kill"
         sys.stdout.write(f"{point.name:{width}}  {point.side:11}  {point.what}\n")
-        sys.stdout.write(f"{'':{width}}  {'':11}  fields: {fields}; actions: {actions}\n")
+        sys.stdout.write(f"{'':{width}}  {'':11}  fields: {fields}; actions: {', '.join(point.actions())}\n")
     sys.stdout.write(f"\n{len(POINTS)} fault points\n")
     return 0

@@ -1,92 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Rules: at which points, how often, and what happens there.
+"""What is plugged into the fault points of one machine: it looks for the rule that acts, and does what the rule says.
 
-A rule acts when its `where` matches the point's name and every pattern of `match` its field, after it was passed over
-`after` times, for `times` times, each time with `probability`. The first rule that acts is the only one.
+    injector = Injector(vm)
+    rule = injector.add(Rule("vmstate_load", Stall(), match={"id": "timer"}, name="held"))
+    ...
+    injector.release("held")
 
-    Fail     raise what the code there would meet: an errno, in the point's own words or in `text`
-    Delay    wait first; then go on
-    Stall    wait until `Injector.release(rule.name)`; then go on
-    Kill     the whole process is gone, as by SIGKILL
-
-Faults of a link (latency, bandwidth, slices, resets, corruption) stand in `link`.
+Rules and what they do: `rule`. Faults of a link (latency, bandwidth, slices, resets, corruption): `link`.
 """
 
 from __future__ import annotations
 
-import errno as _errno
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.faults import catalogue
 from fakeqemu.faults.link import FaultyChannel, LinkFault
+from fakeqemu.faults.rule import Action, Close, Corrupt, Delay, Fail, Kill, Rule, Stall
 from fakeqemu.host.clock import NS_PER_MS
-from fakeqemu.trace import matches
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Event
+    from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
 
-
-@dataclass(slots=True, frozen=True)
-class Fail:
-    """An error, by the name of its errno."""
-
-    errno: str = "EIO"
-    #: in place of the point's own words
-    text: str | None = None
-
-    @property
-    def number(self) -> int:
-        return int(getattr(_errno, self.errno))
-
-
-@dataclass(slots=True, frozen=True)
-class Delay:
-    """Time that passes first."""
-
-    ms: float
-
-
-@dataclass(slots=True, frozen=True)
-class Stall:
-    """Nothing goes on until somebody releases the rule."""
-
-
-@dataclass(slots=True, frozen=True)
-class Kill:
-    """The process ends at once."""
-
-
-Action = Fail | Delay | Stall | Kill
-
-
-@dataclass(slots=True)
-class Rule:
-    """What is to happen where."""
-
-    where: str
-    action: Action = field(default_factory=Fail)
-    match: dict[str, str] = field(default_factory=dict)
-    #: how often the rule lets a point that fits pass before it acts
-    after: int = 0
-    #: how often it acts; None: always
-    times: int | None = 1
-    probability: float = 1.0
-    #: by which `Injector.release` finds it
-    name: str = ""
-    passed: int = 0
-    acted: int = 0
-
-    def fits(self, point: str, fields: dict[str, Any]) -> bool:
-        """Whether this is about that point, whatever the counts say."""
-        if not matches(self.where, point):
-            return False
-        return all(key in fields and matches(pattern, str(fields[key])) for key, pattern in self.match.items())
+__all__ = ["Action", "Close", "Corrupt", "Delay", "Fail", "Injected", "Injector", "Kill", "Rule", "Stall"]
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,6 +48,8 @@ class Injector:
         self._vm = vm
         self.rules: list[Rule] = []
         self.links: list[LinkFault] = []
+        #: migration channels that are open, in the order in which they were opened
+        self.channels: list[FaultyChannel] = []
         #: what has happened so far
         self.injected: list[Injected] = []
         #: how many points were passed
@@ -142,10 +86,13 @@ class Injector:
             self.release(name)
 
     def release(self, name: str = "") -> None:
-        """Let those go on who are stalled by the rule of this name."""
+        """Let those go on who are stalled by the rule, or by the link fault, of this name."""
         stall = self._stalls.pop(name, None)
         if stall is not None:
             stall.set()
+        for fault in self.links:
+            if name and fault.name == name:
+                fault.release()
 
     def stalled(self) -> list[str]:
         """Names of rules by which somebody is stalled now."""
@@ -165,11 +112,19 @@ class Injector:
         rule = self._acting(point, fields, waiting=False)
         if rule is None:
             return
+        action = rule.action
+        if isinstance(action, Corrupt | Close):
+            self._note(point, fields, action)
+            if isinstance(action, Corrupt):
+                self._corrupt(point, fields, action.offset)
+            else:
+                self._close(point, fields)
+            return
         # A dead process' code still unwinds where only the simulation ends it: nothing that it does is seen any more.
-        fail = rule.action if isinstance(rule.action, Fail) else Fail()
+        fail = action if isinstance(action, Fail) else Fail()
         error = catalogue.error_at(catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text)
-        self._note(point, fields, rule.action, error)
-        if isinstance(rule.action, Kill):
+        self._note(point, fields, action, error)
+        if isinstance(action, Kill):
             self._vm.host.kill()
         raise error
 
@@ -183,7 +138,7 @@ class Injector:
         for rule in self.rules:
             if isinstance(rule.action, Delay | Stall) != waiting or not rule.fits(point, fields):
                 continue
-            if rule.times is not None and rule.acted >= rule.times:
+            if rule.exhausted or not catalogue.POINTS[point].can(rule.action):
                 continue
             rule.passed += 1
             if rule.passed <= rule.after:
@@ -198,7 +153,49 @@ class Injector:
         self.injected.append(Injected(point, fields, action, error))
         self._vm.trace("fake_fault_injected", point=point, action=type(action).__name__.lower(), error=str(error or ""))
 
-    # --- links ----------------------------------------------------------------------------------------
+    # --- channels -------------------------------------------------------------------------------------
 
     def _wrap(self, channel: Channel) -> Channel:
-        return FaultyChannel(self._vm, channel, self.links)
+        faulty = FaultyChannel(self._vm, channel, self.links, self.channels.remove)
+        self.channels.append(faulty)
+        return faulty
+
+    def _close(self, point: str, fields: dict[str, Any]) -> None:
+        """End the connection that the point is about, or all where it is about none of them."""
+        for channel in self._channels_of(point, fields) or list(self.channels):
+            channel.shutdown()
+
+    def _channels_of(self, point: str, fields: dict[str, Any]) -> list[FaultyChannel]:
+        """The connections that a point is about."""
+        if isinstance(fields.get("channel"), FaultyChannel):
+            return [fields["channel"]]
+        name = catalogue.POINTS[point].channel.format(**fields)
+        return [channel for channel in self.channels if name and channel.name == name]
+
+    def _corrupt(self, point: str, fields: dict[str, Any], offset: int) -> None:
+        """Change a byte of those that come next: of this call, of a channel, or of the stream as its owner sees it."""
+        flow = catalogue.POINTS[point].flow
+        channels = self._channels_of(point, fields)
+        if channels:
+            channels[0].spoil(flow, offset, fields.get("position"))
+            return
+        f, channel = self._stream(flow)
+        if f is None or channel is None:
+            return
+        if flow == catalogue.READS:
+            buffer, at = f.buffered()
+            if offset < f.available and isinstance(buffer, bytearray):
+                buffer[at + offset] ^= 0xFF
+            else:
+                channel.spoil(flow, offset - f.available)
+        else:
+            channel.spoil(flow, f.bytes_transferred - f.flushed + offset)
+
+    def _stream(self, flow: str) -> tuple[QEMUFile | None, FaultyChannel | None]:
+        """The main stream that is being written or read, and its channel."""
+        mig = self._vm.migration
+        owner = mig.outgoing if flow == catalogue.WRITES else mig.incoming
+        f = owner.f if owner is not None else None
+        if f is None or not isinstance(f.channel, FaultyChannel):
+            return None, None
+        return f, f.channel

@@ -21,6 +21,8 @@ from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.trace import matches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fakeqemu.host.channel import SocketAddress
     from fakeqemu.host.sync import Future
     from fakeqemu.system.machine import Machine
@@ -34,7 +36,7 @@ BOTH = "both"
 class LinkFault:
     """Faults of one direction, or both, of the channels whose names fit. What is None does not happen.
 
-    `..._at` are positions in bytes from the channel's beginning in that direction.
+    `..._at` are positions in bytes from the channel's beginning in that direction; in a file they are places.
     """
 
     channel: str = "*"
@@ -51,6 +53,8 @@ class LinkFault:
     close_at: int | None = None
     #: the bits of this byte are inverted
     corrupt_at: int | None = None
+    #: by which `Injector.release` finds it
+    name: str = ""
     released: bool = False
     waiters: list[Future] = field(default_factory=list)
 
@@ -67,12 +71,17 @@ class LinkFault:
 class FaultyChannel(Channel):
     """A channel as it is, but for the faults that fit it."""
 
-    def __init__(self, vm: Machine, inner: Channel, faults: list[LinkFault]) -> None:
+    def __init__(
+        self, vm: Machine, inner: Channel, faults: list[LinkFault], on_close: Callable[[FaultyChannel], None]
+    ) -> None:
         super().__init__(inner.name)
         self._vm = vm
         self._inner = inner
         self._faults = faults
-        self._position = {READING: 0, WRITING: 0}
+        self._on_close: Callable[[FaultyChannel], None] | None = on_close
+        self._moved = {READING: 0, WRITING: 0}
+        #: positions of bytes that are to arrive changed
+        self._spoilt: dict[str, list[int]] = {READING: [], WRITING: []}
         self._stalled: list[Future] = []
         self._broken: OSError | None = None
         self._shut = False
@@ -85,19 +94,30 @@ class FaultyChannel(Channel):
         """What only some channels have: positions, descriptors."""
         return getattr(self._inner, name)
 
+    def __str__(self) -> str:
+        return self.name
+
+    def spoil(self, direction: str, offset: int, position: int | None = None) -> None:
+        """Have a byte arrive changed: `offset` bytes behind `position`, or behind what has moved by now."""
+        self._spoilt[direction].append((self._position(direction) if position is None else position) + offset)
+
+    def _position(self, direction: str) -> int:
+        """Where the next byte of a call is: in the conversation, or in the file."""
+        return self._inner.tell() if self.is_seekable else self._moved[direction]
+
     # --- pulled ---------------------------------------------------------------------------------------
 
     async def read(self, size: int) -> bytes:
-        position = self._position[READING]
-        await self._vm.faults.pass_through(READ, channel=self.name, position=position)
+        await self._vm.faults.pass_through(READ, channel=self, position=self._position(READING))
+        position = self._position(READING)
         faults = self._fitting(READING)
         size = await self._before(faults, READING, size)
         if size == 0:
             return b""
         data = await self._inner.read(size)
-        self._position[READING] += len(data)
+        self._moved[READING] += len(data)
         await self._after(faults, len(data))
-        return _corrupted(faults, position, data)
+        return self._corrupted(faults, READING, position, data)
 
     async def peek(self, size: int) -> bytes:
         return await self._inner.peek(size)
@@ -105,26 +125,26 @@ class FaultyChannel(Channel):
     async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
         faults = self._fitting(WRITING)
         total = sum(map(len, buffers))
-        await self._vm.faults.pass_through(WRITE, channel=self.name, position=self._position[WRITING], size=total)
-        if not faults:
-            self._position[WRITING] += total
+        await self._vm.faults.pass_through(WRITE, channel=self, position=self._position(WRITING), size=total)
+        if not faults and not self._spoilt[WRITING]:
+            self._moved[WRITING] += total
             await self._inner.write(*buffers)
             return
         data = b"".join(bytes(buffer) for buffer in buffers)
         while data:
             step = await self._before(faults, WRITING, len(data))
-            position = self._position[WRITING]
+            position = self._position(WRITING)
             if step == 0:  # ended as by the other side: nobody will read it
                 raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
             await self._after(faults, step)
-            await self._inner.write(_corrupted(faults, position, data[:step]))
-            self._position[WRITING] += step
+            await self._inner.write(self._corrupted(faults, WRITING, position, data[:step]))
+            self._moved[WRITING] += step
             data = data[step:]
 
     async def write_fds(self, data: bytes, fds: list[int]) -> None:
-        await self._vm.faults.pass_through(WRITE, channel=self.name, position=self._position[WRITING], size=len(data))
+        await self._vm.faults.pass_through(WRITE, channel=self, position=self._position(WRITING), size=len(data))
         await self._inner.write_fds(data, fds)
-        self._position[WRITING] += len(data)
+        self._moved[WRITING] += len(data)
 
     def take_fds(self) -> list[int]:
         return self._inner.take_fds()
@@ -134,7 +154,7 @@ class FaultyChannel(Channel):
 
     async def _before(self, faults: list[LinkFault], direction: str, size: int) -> int:
         """How many bytes may move now; 0: the conversation is over. Raises OSError where the connection breaks."""
-        position = self._position[direction]
+        position = self._position(direction)
         for fault in faults:
             if fault.slice is not None:
                 size = min(size, fault.slice)
@@ -176,6 +196,20 @@ class FaultyChannel(Channel):
                 took_ns += size * NS_PER_S // fault.bandwidth
             await self._vm.host.clock.sleep(took_ns)
 
+    def _corrupted(self, faults: list[LinkFault], direction: str, position: int, data: bytes) -> bytes:
+        """`data` with the bytes changed that are to arrive changed."""
+        spoilt = self._spoilt[direction]
+        wanted = [*spoilt, *(fault.corrupt_at for fault in faults if fault.corrupt_at is not None)]
+        hit = [at for at in wanted if position <= at < position + len(data)]
+        if not hit:
+            return data
+        changed = bytearray(data)
+        for at in hit:
+            changed[at - position] ^= 0xFF
+            self._note("corrupt", at)
+        self._spoilt[direction] = [at for at in spoilt if at not in hit]
+        return bytes(changed)
+
     def _end_stalls(self) -> None:
         self._shut = True
         for waiter in self._stalled:
@@ -187,13 +221,15 @@ class FaultyChannel(Channel):
     # --- files ----------------------------------------------------------------------------------------
 
     async def read_at(self, offset: int, size: int) -> bytes:
-        await self._vm.faults.pass_through(READ, channel=self.name, position=offset)
-        return _corrupted(self._fitting(READING), offset, await self._inner.read_at(offset, size))
+        await self._vm.faults.pass_through(READ, channel=self, position=offset)
+        data = await self._inner.read_at(offset, size)
+        return self._corrupted(self._fitting(READING), READING, offset, data)
 
     async def write_at(self, offset: int, *buffers: bytes | bytearray | memoryview) -> None:
         size = sum(map(len, buffers))
-        await self._vm.faults.pass_through(WRITE, channel=self.name, position=offset, size=size)
-        await self._inner.write_at(offset, *buffers)
+        await self._vm.faults.pass_through(WRITE, channel=self, position=offset, size=size)
+        data = b"".join(bytes(buffer) for buffer in buffers)
+        await self._inner.write_at(offset, self._corrupted(self._fitting(WRITING), WRITING, offset, data))
 
     def seek(self, offset: int) -> None:
         self._inner.seek(offset)
@@ -224,19 +260,12 @@ class FaultyChannel(Channel):
     def close(self) -> None:
         self._end_stalls()
         self._inner.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(self)
 
     def local_address(self) -> SocketAddress | None:
         return self._inner.local_address()
 
     def peer_address(self) -> SocketAddress | None:
         return self._inner.peer_address()
-
-
-def _corrupted(faults: list[LinkFault], position: int, data: bytes) -> bytes:
-    """`data` with the bytes changed that are to arrive changed."""
-    for fault in faults:
-        at = fault.corrupt_at
-        if at is not None and position <= at < position + len(data):
-            index = at - position
-            data = data[:index] + bytes((data[index] ^ 0xFF,)) + data[index + 1 :]
-    return data

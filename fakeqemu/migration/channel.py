@@ -205,12 +205,12 @@ def is_background(address: MigrationAddress) -> bool:
     return bool(address["transport"] == "socket" and address["type"] != "fd")
 
 
-async def connect(vm: Machine, address: MigrationAddress) -> Channel:
+async def connect(vm: Machine, address: MigrationAddress, name: str = "migration-socket-outgoing") -> Channel:
     """The source's channel to a socket address; raises QemuError."""
     if address["type"] == "vsock":
         raise _no_vsock(address)
     await vm.faults.pass_through("migration_socket_outgoing_connected", address=_shown(address))
-    return vm.faults.channel(await vm.host.connect(_socket_address(address), name="migration-socket-outgoing"))
+    return vm.faults.channel(await vm.host.connect(_socket_address(address), name=name))
 
 
 def open_now(vm: Machine, address: MigrationAddress) -> Channel:

@@ -125,6 +125,11 @@ class Incoming:
         #: set when the source says that it may turn to postcopy
         self.postcopy: PostcopyIncoming | None = None
 
+    @property
+    def f(self) -> QEMUFile | None:
+        """The main channel's file, once there is one."""
+        return self._f
+
     def set_state(self, new: str, *, always_told: bool = False) -> None:
         """Move to `new`; older releases tell of `setup` with or without the capability `events`."""
         assert new in st.INCOMING_TRANSITIONS[self.state], f"incoming migration status {self.state} -> {new}"

@@ -17,10 +17,11 @@ QEMU: scripts/analyze-migration.py
 from __future__ import annotations
 
 import json
+from struct import Struct
 
 from fakeqemu.migration.register import StockState
 from fakeqemu.migration.stream import vmdesc
-from fakeqemu.migration.stream.section import QEMU_VM_EOF, QEMU_VM_VMDESCRIPTION
+from fakeqemu.migration.stream.section import QEMU_VM_EOF, QEMU_VM_SECTION_FOOTER, QEMU_VM_VMDESCRIPTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _MARK = bytes((QEMU_VM_EOF, QEMU_VM_VMDESCRIPTION))
 _HEADER = len(_MARK) + 4
+#: marker and section id
+_FOOTER = Struct(">BI")
 #: state of devices, descriptions included, is not larger than this; what is does not end here
 _MAX_SIZE = 1 << 26
 
@@ -54,8 +57,20 @@ class KeptState:
         assert entry.stock is not None
         if self._described is None:
             self._described = await self._find()
-        desc = self._described.get((entry.idstr, entry.instance_id), entry.stock.desc)
-        entry.stock = StockState.of(await vmdesc.consume(self._f, desc), desc)
+        own = self._described.get((entry.idstr, entry.instance_id))
+        desc = entry.stock.desc if own is None else own
+        if own is not None and self._ends_as_described(entry, size := vmdesc.described_size(own)):
+            body = await self._f.get_buffer(size)
+        else:
+            body = await vmdesc.consume(self._f, desc)
+        entry.stock = StockState.of(body, desc)
+
+    def _ends_as_described(self, entry: SaveStateEntry, size: int) -> bool:
+        """Whether the section's footer stands where the stream's own description says: then nobody need look inside."""
+        if self._f.available < size + _FOOTER.size:
+            return False
+        data, at = self._f.buffered()
+        return bool(_FOOTER.unpack_from(data, at + size) == (QEMU_VM_SECTION_FOOTER, entry.load_section_id))
 
     async def _find(self) -> dict[tuple[str, int], dict[str, Any]]:
         if self._suppressed():

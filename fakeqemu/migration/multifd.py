@@ -137,7 +137,7 @@ class SendChannel:
         vm.trace("multifd_send_thread_start", id=self._id)
         try:
             await vm.faults.pass_through("multifd_new_send_channel_async", id=self._id)
-            self._channel = await channels.connect(vm, address)
+            self._channel = await channels.connect(vm, address, f"migration-multifd-send-{self._id}")
             first = mp.pack_init(vm.uuid or bytes(16), self._id)
             await self._channel.write(first)
             if vm.compat.migration_multifd_init_counted:

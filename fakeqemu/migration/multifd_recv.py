@@ -219,6 +219,7 @@ class MultiFDRecv:
             desc = f"multifd: received id '{channel_id}' already setup'"
             raise self._bad(desc, desc)
         vm.trace("multifd_recv_new_channel", channel=channel_id)
+        channel.name = f"migration-multifd-recv-{channel_id}"
         one = self._channels[channel_id] = RecvChannel(self, channel_id, channel)
         one.task = vm.migration.start(one.run(), f"mig/dst/recv_{channel_id}")
 

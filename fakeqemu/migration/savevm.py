@@ -338,4 +338,5 @@ def prepare(vm: Machine) -> None:
     assemble(vm)
     for entry in vm.savevm.live_entries():
         assert entry.handlers is not None
+        vm.faults.check("fake_savevm_prepare", id=entry.idstr)
         entry.handlers.save_prepare(vm)

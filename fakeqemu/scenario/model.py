@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fakeqemu.faults.catalogue import POINTS, Point
-from fakeqemu.faults.injector import Action, Delay, Fail, Kill, Rule, Stall
 from fakeqemu.faults.link import LinkFault
+from fakeqemu.faults.rule import Action, Close, Corrupt, Delay, Fail, Kill, Rule, Stall, comparison
 from fakeqemu.qapi.cutils import NumberError, parse_size
 from fakeqemu.trace import matches
 
@@ -42,6 +42,8 @@ SomeBytes = Annotated[int, Field(gt=0, json_schema_extra=_SIZE_TYPES), BeforeVal
 Errno = Annotated[str, AfterValidator(_errno)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Position = Annotated[int, Field(ge=0)]
+#: what a rule does, by the name of its field
+_ACTIONS = ("fail", "delay_ms", "stall", "corrupt", "close", "kill")
 
 
 class _Model(BaseModel):
@@ -72,7 +74,7 @@ class GuestModel(_Model):
 
 
 class RuleModel(_Model):
-    """What is to happen at a fault point; one of fail, delay-ms, stall, kill."""
+    """What is to happen at a fault point; one of fail, delay-ms, stall, corrupt, close, kill."""
 
     where: str
     match: dict[str, str | int] = {}
@@ -85,6 +87,9 @@ class RuleModel(_Model):
     text: str | None = None
     delay_ms: Milliseconds | None = None
     stall: Literal[True] | None = None
+    #: which of the bytes that come next arrives changed
+    corrupt: Position | None = None
+    close: Literal[True] | None = None
     kill: Literal[True] | None = None
 
     @field_validator("where")
@@ -101,17 +106,23 @@ class RuleModel(_Model):
         for name in match:
             if "where" in info.data and name not in known:
                 raise ValueError(f"'{info.data['where']}' has no field '{name}', only: {', '.join(known) or 'none'}")
+            try:
+                comparison(str(match[name]))
+            except ValueError:
+                raise ValueError(f"'{match[name]}' compares with no number") from None
         return match
 
     @model_validator(mode="after")
     def _one_action(self) -> RuleModel:
-        actions = [name for name in ("fail", "delay_ms", "stall", "kill") if getattr(self, name) is not None]
+        actions = [name for name in _ACTIONS if getattr(self, name) is not None]
         if len(actions) != 1:
-            raise ValueError("a rule has exactly one of fail, delay-ms, stall, kill")
+            raise ValueError(f"a rule has exactly one of {', '.join(map(_kebab, _ACTIONS))}")
         if self.text is not None and self.fail is None:
             raise ValueError("text goes with fail")
-        if actions[0] in ("delay_ms", "stall") and not any(point.waits for point in _points(self.where)):
-            raise ValueError(f"nothing can wait at '{self.where}', only fail and kill do something there")
+        points = _points(self.where)
+        if not any(point.can(self._action()) for point in points):
+            can = ", ".join(points[0].actions())
+            raise ValueError(f"{_NOT_THERE[actions[0]]} at '{self.where}', a rule can do there: {can}")
         return self
 
     def build(self) -> Rule:
@@ -124,12 +135,22 @@ class RuleModel(_Model):
             return Fail(self.fail, self.text)
         if self.delay_ms is not None:
             return Delay(self.delay_ms)
-        return Stall() if self.stall else Kill()
+        if self.corrupt is not None:
+            return Corrupt(self.corrupt)
+        return Stall() if self.stall else Close() if self.close else Kill()
+
+
+_NOT_THERE = {
+    "delay_ms": "nothing can wait", "stall": "nothing can wait", "corrupt": "no bytes follow",
+    "close": "there is no connection",
+}  # fmt: skip
 
 
 class LinkModel(_Model):
     """How migration channels misbehave; positions are bytes from the channel's beginning, in that direction."""
 
+    #: for a step that releases what is stalled
+    name: str = ""
     channel: str = "*"
     direction: Literal["read", "write", "both"] = "both"
     latency_ms: Milliseconds = 0
@@ -142,7 +163,7 @@ class LinkModel(_Model):
 
     @model_validator(mode="after")
     def _does_something(self) -> LinkModel:
-        if not self.model_fields_set - {"channel", "direction"}:
+        if not self.model_fields_set - {"name", "channel", "direction"}:
             raise ValueError("a link has at least one fault, such as latency-ms or reset-at")
         return self
 

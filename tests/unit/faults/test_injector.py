@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakeqemu.error import QemuError, StreamError
-from fakeqemu.faults.injector import Delay, Fail, Injector, Rule, Stall
+from fakeqemu.faults.injector import Close, Corrupt, Delay, Fail, Injector, Rule, Stall
 from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.sim.world import SimWorld
 from fakeqemu.testing.sim_machine import SimMachine
@@ -110,3 +110,19 @@ def test_what_happened_is_traced(machine: SimMachine) -> None:
     Injector(machine.vm).add(Rule("vfio_pci_reset"))
     failures(machine, "vfio_pci_reset", 2, device="a")
     assert seen == [("fake_fault_injected", "vfio_pci_reset")]
+
+
+def test_numbers_are_compared(machine: SimMachine) -> None:
+    injector = Injector(machine.vm)
+    injector.add(Rule("multifd_recv_unfill", match={"id": "<=1", "packet_num": ">6"}, times=None))
+    found = [n for n in range(12) if failures(machine, "multifd_recv_unfill", 1, id=n % 3, packet_num=n)]
+    assert found == [7, 9, 10]
+
+
+def test_a_rule_acts_only_where_it_makes_sense(machine: SimMachine) -> None:
+    injector = Injector(machine.vm)
+    injector.add(Rule("*", Corrupt(), times=None))
+    injector.add(Rule("*", Close(), times=None))
+    machine.vm.faults.check("vfio_pci_reset", device="a")
+    machine.vm.faults.check("migration_fd_outgoing", fd=3)
+    assert [(one.point, type(one.action)) for one in injector.injected] == [("vfio_pci_reset", Close)]

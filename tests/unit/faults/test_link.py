@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakeqemu.faults.injector import Fail, Injector, Rule
+from fakeqemu.faults.injector import Close, Corrupt, Fail, Injector, Rule
 from fakeqemu.faults.link import LinkFault
 from fakeqemu.host.channel import Channel
 from fakeqemu.host.clock import NS_PER_MS
@@ -135,3 +135,33 @@ def test_a_rule_can_name_a_channel_and_a_position(make: Any) -> None:
     link.run(link.channel.write(b"1234"))
     with pytest.raises(TimeoutError):
         link.run(link.channel.write(b"5678"))
+
+
+def test_a_rule_changes_a_byte_of_a_call(make: Any) -> None:
+    link = make(latency_ms=0)
+    link.injector.add(Rule("fake_channel_write", Corrupt(3), after=1))
+    link.injector.add(Rule("fake_channel_read", Corrupt(), match={"position": ">=2"}))
+    link.run(link.channel.write(b"aaaa"))
+    link.run(link.channel.write(b"bbbb", b"cccc"))
+    assert link.arrives() == b"aaaabbb" + bytes((ord("b") ^ 0xFF,)) + b"cccc"
+    link.run(link.far.write(b"dddd"))
+    assert link.run(link.channel.read(2)) == b"dd"
+    assert link.run(link.channel.read(2)) == bytes((ord("d") ^ 0xFF,)) + b"d"
+
+
+def test_a_rule_ends_the_connection_of_a_call(make: Any) -> None:
+    link = make(latency_ms=0)
+    link.injector.add(Rule("fake_channel_write", Close(), match={"position": ">=4"}))
+    link.run(link.channel.write(b"aaaa"))
+    with pytest.raises(BrokenPipeError):
+        link.run(link.channel.write(b"bbbb"))
+    assert link.arrives() == b"aaaa"
+    assert link.arrives() == b""
+
+
+def test_channels_that_are_closed_are_forgotten(make: Any) -> None:
+    link = make(latency_ms=0)
+    assert link.injector.channels == [link.channel]
+    link.channel.close()
+    link.channel.close()
+    assert link.injector.channels == []
