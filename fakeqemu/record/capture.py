@@ -21,6 +21,7 @@ from fakeqemu.record import (
     capture_realize,
     capture_schema,
     capture_settable,
+    capture_trace,
     capture_vmstate,
 )
 from fakeqemu.record.capture_tables import ProfileWriter
@@ -162,7 +163,8 @@ def _help(emulator: Emulator, writer: ProfileWriter) -> None:
         writer.table("help", texts)
         described = vm("query-command-line-options")
         writer.table("options", capture_help.capture_options(emulator, texts["-help"]["stdout"], described))
-        writer.table("trace-events", capture_help.capture_trace_events(vm))
+        # In plain: each record is short, and all of them are read at once.
+        writer.table("trace-events", capture_trace.capture_trace_events(vm), compress=False)
 
 
 def _cpus(emulator: Emulator, writer: ProfileWriter) -> None:

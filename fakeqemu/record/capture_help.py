@@ -183,8 +183,3 @@ def capture_options(emulator: Emulator, help_text: str, described: list[dict[str
             "params": parameters.get(name),
         }
     return result
-
-
-def capture_trace_events(vm: CaptureVm) -> dict[str, str]:
-    """Trace event -> its state at the start, in QEMU's order."""
-    return {entry["name"]: entry["state"] for entry in vm.ask("trace-event-get-state", {"name": "*"})}

@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -25,6 +26,9 @@ PROGRAM = "qemu-system-x86_64"
 ACCEL = ["-accel", "tcg"]
 START_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 30.0
+
+#: what SO_PEERCRED gives: process, user, group
+_UCRED = struct.Struct("3i")
 
 
 class Died(Exception):
@@ -150,6 +154,13 @@ class CaptureVm:
         self.stop()
 
     # --- asking ---------------------------------------------------------------------------------------
+
+    @property
+    def program_pid(self) -> int:
+        """The process that answers, which a script may have started."""
+        peer = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid: int = _UCRED.unpack(peer)[0]
+        return pid
 
     def __call__(self, name: str, **arguments: Any) -> Any:
         """What a command returns, or {"error": {...}}; a death is the error class `x-crashed`, then a new start."""
