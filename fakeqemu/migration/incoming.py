@@ -180,6 +180,9 @@ class Incoming:
 
     async def _take_in(self, channel: Channel) -> None:
         """Find out what a connection is for; load when all are there."""
+        is_pipe = not channel.is_socket and self._address["transport"] != "file"
+        if is_pipe and not await channel.peek(1):
+            return  # QEMU waits for input, and the end of a pipe is none: it stays in setup (seen on 11.1.2)
         kind = await self._identify(channel)
         if kind is None:
             await self._refuse(channel, None)

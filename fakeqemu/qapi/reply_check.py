@@ -16,9 +16,22 @@ if TYPE_CHECKING:
 
     from fakeqemu.system.machine import Machine
 
+_INT64_MAX, _UINT64_MAX = (1 << 63) - 1, (1 << 64) - 1
+
 
 class WrongShape(AssertionError):
     """A reply or an event does not fit its type."""
+
+
+class _ReplyVisitor(QObjectInputVisitor):
+    """Introspection says `int` of 64 bits without a sign, too."""
+
+    __slots__ = ()
+
+    def _int(self, width: str, value: Any) -> int:
+        if type(value) is int and _INT64_MAX < value <= _UINT64_MAX:
+            return value
+        return super()._int(width, value)
 
 
 def check_reply(vm: Machine, type_: Any, value: Any) -> None:
@@ -28,6 +41,6 @@ def check_reply(vm: Machine, type_: Any, value: Any) -> None:
 
         value = parse_json(value.data)
     try:
-        QObjectInputVisitor().visit(type_, {} if value is None else value)
+        _ReplyVisitor().visit(type_, {} if value is None else value)
     except QemuError as error:
         raise WrongShape(f"not a value of type {type_.name} of QEMU {vm.profile.name}: {error.desc}") from None

@@ -283,7 +283,7 @@ class SimNetwork:
             port = last = self._next_port
             self._next_port += 1
         for candidate in range(port, last + 1):
-            bound = {"type": "inet", "host": address["host"], "port": str(candidate)}
+            bound = {"type": "inet", "host": address["host"], "port": str(candidate), "ipv4": True}
             if _key(bound) not in self._bound:
                 return bound
         raise QemuError("Failed to find an available port: Address already in use")

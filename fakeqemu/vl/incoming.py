@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
     from fakeqemu.qapi.profile import VersionProfile
 
-_URI_SCHEMES = ("exec:", "fd:", "file:", "rdma:", "tcp:", "unix:", "vsock:")
-
 
 def parse_incoming(profile: VersionProfile, text: str) -> str | dict[str, Any]:
     """ "defer", a URI, or QAPI's MigrationChannel; raises QemuError."""
     if text == "defer" or not profile.compat.incoming_takes_channel:
         return text
-    if text.startswith(_URI_SCHEMES):
+    if _is_uri(text):
         _check_uri(text)
         return text
     from fakeqemu.vl.json_option import visit_type
 
     channels = next(m for m in schema_of(profile).arguments("migrate-incoming").members if m.name == "channels")
     return visit_type(profile, channels.type.element, text, "channel-type")
+
+
+def _is_uri(text: str) -> bool:
+    """Whether letters, or nothing, stand before a colon."""
+    scheme, colon, _ = text.partition(":")
+    return bool(colon) and scheme.isascii() and (not scheme or scheme.isalpha())
 
 
 def _check_uri(text: str) -> None:
