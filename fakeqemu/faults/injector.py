@@ -183,6 +183,7 @@ class Injector:
         if f is None or channel is None:
             return
         if flow == catalogue.READS:
+            buffer: Any
             buffer, at = f.buffered()
             if offset < f.available and isinstance(buffer, bytearray):
                 buffer[at + offset] ^= 0xFF

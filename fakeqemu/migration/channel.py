@@ -361,6 +361,7 @@ def _take_fd(vm: Machine, fd: int, name: str) -> Channel:
         vm.faults.check(name.replace("-", "_"), fd=fd)
         return vm.host.channel_for_fd(fd, name=name)
     except OSError as err:
+        vm.fds.close(fd)
         raise QemuError(f"Unable to use file descriptor: {os.strerror(err.errno or errno.EIO)}") from None
 
 

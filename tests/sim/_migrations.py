@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from fakeqemu.error import QemuError
-from fakeqemu.faults.injector import Injector
+from fakeqemu.faults.injector import Action, Injector, Rule
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.hw.vfio import fsm
 from fakeqemu.hw.vfio.hostmodel import HostFunction, HostModel
 from fakeqemu.hw.vfio.vendor import Arcs, MigrationFeatures
+from fakeqemu.migration import qmp_cmds
 from fakeqemu.sim.world import SimStalled, SimWorld
 from fakeqemu.system.ramblock import RAMBlock
 from fakeqemu.testing.sim_machine import SimMachine
 
+if TYPE_CHECKING:
+    from fakeqemu.host.channel import Channel
+
 PAGES = 128
 PATIENCE_NS = 30 * NS_PER_S
+ENDED = ("none", "completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to migrate."""
+    """One way to migrate. A new way is one more line of `KINDS`."""
 
     name: str
     profile: str = "11.1"
@@ -32,27 +39,108 @@ class Kind:
     fake: dict[str, str] = field(default_factory=dict)
     vfio: int = 0
     guest_runs: bool = True
+    #: what the source is told when its status becomes that
+    told: dict[str, str] = field(default_factory=dict)
+    #: bytes a second that the guest dirties
+    dirty_rate: int = 0
+    #: both machines have it
+    uuid: bytes | None = None
+    #: the memory is a file that both have
+    shared: bool = False
+    #: every point is tried, not a sample of them
+    thorough: bool = False
 
     @property
     def return_path(self) -> bool:
-        return "return-path" in self.capabilities
+        return "return-path" in self.capabilities or "postcopy-ram" in self.capabilities
 
+    @property
+    def postcopy(self) -> bool:
+        return "migrate-start-postcopy" in self.told.values()
+
+
+_RP = ("return-path",)
+_SLOW = {"max-bandwidth": 4 << 20}
+_ACK = ("return-path", "switchover-ack")
+_CONTINUE = {"pre-switchover": "migrate-continue"}
 
 KINDS = [
-    *(Kind(f"plain-{profile}", profile) for profile in ("7.2", "10.0", "11.1")),
-    *(Kind(f"return-path-{p}", p, capabilities=("return-path",)) for p in ("7.2", "10.0", "11.1")),
-    Kind("tcp", uri="tcp:127.0.0.1:4444", capabilities=("return-path",)),
-    Kind("model", fake={"ram": "model"}, capabilities=("return-path",)),
-    Kind("limited", parameters={"max-bandwidth": 4 << 20, "downtime-limit": 20}, capabilities=("return-path",)),
-    Kind("paused", guest_runs=False, capabilities=("return-path",)),
-    Kind("file", uri="file:/tmp/saved"),
-    Kind("mapped-ram", uri="file:/tmp/saved", capabilities=("mapped-ram",)),
-    Kind("xbzrle", capabilities=("return-path", "xbzrle"), parameters={"max-bandwidth": 4 << 20}),
-    Kind("multifd-zlib", capabilities=("multifd",), parameters={"multifd-channels": 1, "multifd-compression": "zlib"}),
+    *(Kind(f"plain-{profile}", profile, thorough=True) for profile in ("7.2", "10.0", "11.1")),
+    *(Kind(f"return-path-{p}", p, capabilities=_RP, thorough=True) for p in ("7.2", "10.0", "11.1")),
+    # transports
+    Kind("tcp", uri="tcp:127.0.0.1:4444", capabilities=_RP),
+    Kind("fd", uri="fd:mig", capabilities=_RP, thorough=True),
+    Kind("fd-7.2", "7.2", uri="fd:mig"),
+    Kind("exec", uri="exec:relay", thorough=True),
+    Kind("exec-10.0", "10.0", uri="exec:relay"),
+    Kind("file", uri="file:/tmp/saved", thorough=True),
+    Kind("file-offset-10.0", "10.0", uri="file:/tmp/saved,offset=4096"),
+    Kind("mapped-ram", uri="file:/tmp/saved", capabilities=("mapped-ram",), thorough=True),
+    Kind("mapped-ram-10.0", "10.0", uri="file:/tmp/saved", capabilities=("mapped-ram",)),
+    Kind("mapped-ram-multifd", uri="file:/tmp/saved", capabilities=("mapped-ram", "multifd")),
+    # the guest
+    Kind("paused", guest_runs=False, capabilities=_RP),
+    Kind("paused-7.2", "7.2", guest_runs=False),
+    Kind("busy", dirty_rate=8 << 20, parameters={"max-bandwidth": 16 << 20, "downtime-limit": 50}, capabilities=_RP),
+    Kind("model", fake={"ram": "model"}, capabilities=_RP),
+    # capabilities and parameters
+    Kind("limited", parameters={**_SLOW, "downtime-limit": 20}, capabilities=_RP),
+    Kind("pause-before", capabilities=("return-path", "pause-before-switchover"), told=_CONTINUE, thorough=True),
+    Kind("pause-before-7.2", "7.2", capabilities=("pause-before-switchover",), told=_CONTINUE),
+    Kind("xbzrle", capabilities=("return-path", "xbzrle"), parameters=_SLOW),
+    Kind("xbzrle-10.0", "10.0", capabilities=("xbzrle",), parameters=_SLOW),
+    Kind("validate-uuid", capabilities=("validate-uuid",), uuid=bytes(range(16))),
+    Kind("ignore-shared", capabilities=("x-ignore-shared",), shared=True),
+    Kind("release-ram", capabilities=("release-ram", "postcopy-ram")),
+    Kind("zero-pages-sent", parameters={"zero-page-detection": "none"}),
+    # multifd
     Kind("multifd", capabilities=("return-path", "multifd"), parameters={"multifd-channels": 3}),
-    Kind("vfio", vfio=2, capabilities=("return-path",)),
+    Kind("multifd-10.0", "10.0", capabilities=("return-path", "multifd"), parameters={"multifd-channels": 2}),
+    Kind("multifd-7.2", "7.2", capabilities=("multifd",), parameters={"multifd-channels": 2}),
+    Kind("multifd-zlib", capabilities=("multifd",), parameters={"multifd-channels": 1, "multifd-compression": "zlib"}),
+    *(
+        Kind(f"multifd-{how}-zeroes", capabilities=("multifd",), parameters={"zero-page-detection": how})
+        for how in ("none", "legacy")
+    ),
+    # devices
+    Kind("vfio", vfio=2, capabilities=_RP),
     Kind("vfio-next", "next", vfio=1),
+    Kind("vfio-10.0", "10.0", vfio=1, capabilities=_RP),
+    *(Kind(f"vfio-ack-{profile}", profile, vfio=1, capabilities=_ACK) for profile in ("10.0", "11.1")),
 ]
+
+
+class Relay:
+    """A program on a host of its own: what one process writes to it, the other one reads."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self._host = world.host("relay")
+        self._reader: Channel | None = None
+
+    def read_by(self, _argv: list[str], channel: Channel) -> None:
+        self._reader = channel
+
+    def written_by(self, _argv: list[str], channel: Channel) -> None:
+        reader, self._reader = self._reader, None
+        if reader is None:
+            channel.close()
+        else:
+            self._host.start(self._copy(channel, reader), "relay")
+
+    def nobody_writes(self) -> None:
+        """The one who was to write did not come so far: it ends for the other one as well."""
+        if self._reader is not None:
+            self._reader.close()
+
+    async def _copy(self, source: Channel, destination: Channel) -> None:
+        try:
+            while data := await source.read(65536):
+                await destination.write(data)
+        except OSError:
+            pass  # one of them is gone: so is this
+        finally:
+            source.close()
+            destination.close()
 
 
 class Run:
@@ -61,10 +149,14 @@ class Run:
     def __init__(self, kind: Kind, seed: int | str = 0) -> None:
         self.kind = kind
         self.world = SimWorld(seed)
+        #: whether bytes are changed on their way: nobody looks at the content then
+        self.changed = False
+        self._relay: Relay | None = None
         self.source = self._machine("source")
         self.destination = self._machine("destination")
         if kind.guest_runs:
             self.source.execute("cont")
+        self.source.vm.guest.set_dirty_rate(kind.dirty_rate)
         self.destination.vm.runstate.set("inmigrate")
         wanted = [{"capability": name, "state": True} for name in ("events", *kind.capabilities)]
         for side in (self.source, self.destination):
@@ -72,16 +164,21 @@ class Run:
             if kind.parameters:
                 side.execute("migrate-set-parameters", **kind.parameters)
         self.fds = {side.host.name: side.host.open_fds() for side in (self.source, self.destination)}
+        self._connect()
         self.injectors = {side.host.name: Injector(side.vm) for side in (self.source, self.destination)}
         for side in (self.source, self.destination):
             side.events.clear()
         #: replies that were errors: by side
         self.refused: dict[str, str] = {}
+        #: what the source's status was, one after the other
+        self.statuses: list[str] = []
+        self.source.vm.trace.watch(self._moved, "migrate_set_state")
 
     def _machine(self, name: str) -> SimMachine:
         kind = self.kind
         board = "q35" if kind.vfio else "none"
         machine = SimMachine(self.world, name=name, profile=kind.profile, board=board, fake=kind.fake)
+        machine.vm.uuid = kind.uuid
         if kind.vfio:
             flags = fsm.FLAG_STOP_COPY | fsm.FLAG_P2P | fsm.FLAG_PRE_COPY
             machine.vm.hardware = HostModel([])
@@ -94,10 +191,36 @@ class Run:
                 machine.device_add("vfio-pci", id=f"vf{index}", host=function.name)
         else:
             block = RAMBlock("ram", PAGES * 4096)
+            block.share = block.named_file = kind.shared
             machine.vm.ram_blocks.append(block)
             if name == "source":
                 block.write_pages(16, b"".join(bytes((1 + page % 255,)) * 4096 for page in range(64)))
         return machine
+
+    def _connect(self) -> None:
+        """What the two have between them before they migrate."""
+        if self.kind.uri.startswith("fd:"):
+            for side, end in zip((self.source, self.destination), self.world.network.pair(), strict=True):
+                side.vm.dispatcher.monitors[0].named_fds[self.kind.uri[3:]] = side.host.install(end)  # getfd
+        elif self.kind.uri.startswith("exec:"):
+            self._relay = Relay(self.world)
+            self.destination.host.programs["/bin/sh"] = self._relay.read_by
+            self.source.host.programs["/bin/sh"] = self._relay.written_by
+
+    def _moved(self, _event: str, fields: dict[str, Any]) -> None:
+        status = fields["new_state"]
+        self.statuses.append(status)
+        command = self.kind.told.get(status)
+        if command is not None:
+            self.world.call_soon(lambda: self._tell(command, status))
+
+    def _tell(self, command: str, status: str) -> None:
+        """What a tool does that hears of the status; what comes too late is refused."""
+        function = getattr(qmp_cmds, f"qmp_{command.replace('-', '_')}")
+        try:
+            function(self.source.vm, **({"state": status} if command == "migrate-continue" else {}))
+        except QemuError:
+            pass
 
     def go(self) -> None:
         """Start on both sides, and let time pass until nothing is left to happen."""
@@ -109,6 +232,8 @@ class Run:
         else:
             self._begin(self.destination, "migrate-incoming")
             self._begin(self.source, "migrate")
+            if self._relay is not None:
+                self._relay.nobody_writes()
         self.settle()
 
     def _begin(self, side: SimMachine, command: str) -> None:
@@ -117,6 +242,16 @@ class Run:
                 side.execute(command, uri=self.kind.uri)
             except QemuError as err:
                 self.refused[side.host.name] = err.desc
+            if self.kind.uri.startswith("fd:"):
+                self._give_back_fd(side)
+
+    def _give_back_fd(self, side: SimMachine) -> None:
+        """As a tool does whose command was refused: a descriptor that was not taken is still there."""
+        if side.host.name in self.refused:
+            try:
+                side.execute("closefd", fdname=self.kind.uri[3:])
+            except QemuError:
+                pass  # it was taken before the refusal
 
     def settle(self) -> None:
         """Let time pass until nothing is left to happen; what does not converge is cancelled."""
@@ -126,6 +261,12 @@ class Run:
             assert self.source_status == "active", self.source_status
             self.source.execute("migrate_cancel")
             self.world.run_until_idle(PATIENCE_NS)
+
+    def give_up_waiting(self) -> None:
+        """What a tool does with a migration that does not move: a changed length has both sides wait for each other."""
+        if not self.source.host.killed and self.source_status not in ENDED:
+            self.source.execute("migrate_cancel")
+            self.settle()
 
     # --- what is found afterwards ---------------------------------------------------------------------
 
@@ -157,8 +298,9 @@ class Run:
                 assert side.host.tasks == [], [task.name for task in side.host.tasks]
             assert not side.vm.bql.locked
         if not self.source.host.killed:
-            assert self.source_status in ("none", "completed", "failed", "cancelled"), self.source_status
+            assert self.source_status in ENDED, self.source_status
         self._check_who_runs()
+        self._check_content()
         self._check_nothing_open()
 
     def _still_listens(self, side: SimMachine) -> bool:
@@ -182,6 +324,15 @@ class Run:
             assert self.kind.return_path, f"source {self.source_status}"
             assert self.destination_status == "completed"
 
+    def _check_content(self) -> None:
+        """What has arrived is what was sent."""
+        kind = self.kind
+        if self.changed or kind.vfio or kind.shared or "release-ram" in kind.capabilities:
+            return
+        if self.source_status == "completed" and self.destination_status == "completed":
+            sent, arrived = (side.vm.ram_blocks[0].read_pages(0, PAGES) for side in (self.source, self.destination))
+            assert bytes(sent) == bytes(arrived)
+
     def _check_nothing_open(self) -> None:
         for side in (self.source, self.destination):
             if side.host.killed or self._still_listens(side):
@@ -190,13 +341,28 @@ class Run:
             assert now == self.fds[side.host.name], f"{side.host.name}: descriptors {now}"
 
 
-def steps(kind: Kind) -> dict[str, int]:
-    """How many fault points each side passes when all goes well."""
-    run = Run(kind)
+@cache
+def _passes(number: int, side: str, action: Action) -> int:
+    run = Run(KINDS[number])
+    rule = run.injectors[side].add(Rule("*", action, after=sys.maxsize))
     run.go()
     run.check()
     assert run.source_status == "completed", run.source.execute("query-migrate")
-    return {name: injector.passed for name, injector in run.injectors.items()}
+    assert run.alive(run.destination), run.destination.host.log_lines
+    return rule.passed
+
+
+def chosen(kind: Kind, side: str, action: Action, number: int) -> range:
+    """At which of the points of a side where `action` can be done to do it: at all, or at about so many, evenly spread,
+    and at others for other kinds. All goes well before, which is tried.
+    """
+    index = KINDS.index(kind)
+    points = _passes(index, side, action)
+    assert points > 0
+    if kind.vfio:
+        number //= 2  # a machine with devices passes more than a hundred points, and takes its time
+    stride = 1 if kind.thorough else max(1, points // number)
+    return range(index % stride, points, stride)
 
 
 def side_of(run: Run, name: str) -> SimMachine:

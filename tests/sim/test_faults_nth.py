@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from fakeqemu.faults.catalogue import POINTS
-from fakeqemu.faults.injector import Delay, Fail, Injected, Kill, Rule, Stall
+from fakeqemu.faults.injector import Close, Corrupt, Delay, Fail, Injected, Kill, Rule, Stall
 from fakeqemu.faults.link import LinkFault
-from tests.sim._migrations import KINDS, Kind, Run, side_of, steps
+from tests.sim._migrations import KINDS, Kind, Run, chosen, side_of
 
 SEEDS = 2000
-#: a machine with devices passes more than a hundred points: deaths and cancellations look at some of them
-STRIDE = 7
+#: at about how many points of each side of each kind: all kinds together look at every one
+FAILURES = 14
+OTHERS = 6
 SIDES = ("source", "destination")
 
 EIO = os.strerror(errno.EIO)
@@ -46,7 +47,7 @@ def text_of(injected: Injected) -> str:
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_failure_at_every_point_leaves_one_side_running(kind: Kind, side: str) -> None:
-    for n in range(steps(kind)[side]):
+    for n in chosen(kind, side, Fail(), FAILURES):
         run = Run(kind)
         injector = run.injectors[side]
         injector.add(Rule("*", after=n))
@@ -75,8 +76,12 @@ def check_first_error(run: Run, side: str) -> None:
         return
     if side == "source":
         check_source_error(run, first)
+    elif run.destination_status == "setup" and not run.destination.vm.compat.migration_multifd_init_fatal:
+        assert "multifd" in run.kind.capabilities  # a further channel was no good: it waits for another one
     elif first.point == "fake_channel_write" or run.destination_status == "completed":
         assert run.destination_status in ("completed", "failed")
+    elif first.point == "multifd_recv_unfill" and not run.destination.vm.compat.migration_exit_on_error:
+        assert run.destination_status == "failed"  # a channel's error was kept, and never told
     else:
         assert run.destination_status == "failed"
         said = "\n".join(run.destination.host.log_lines)
@@ -98,7 +103,7 @@ def check_source_error(run: Run, first: Injected) -> None:
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_process_that_dies_at_any_point_leaves_the_other_well(kind: Kind, side: str) -> None:
-    for n in range(0, steps(kind)[side], STRIDE if kind.vfio else 1):
+    for n in chosen(kind, side, Kill(), OTHERS):
         run = Run(kind)
         run.injectors[side].add(Rule("*", Kill(), after=n))
         run.go()
@@ -112,14 +117,11 @@ def test_a_process_that_dies_at_any_point_leaves_the_other_well(kind: Kind, side
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_cancel_at_every_point_where_one_waits(kind: Kind, side: str) -> None:
-    n = 0
-    while True:
+    for n in chosen(kind, side, Stall(), OTHERS):
         run = Run(kind)
         injector = run.injectors[side]
         injector.add(Rule("*", Stall(), after=n))
         run.go()
-        if not injector.injected:
-            break
         run.source.vm.migration.cancel()  # not over QMP: who is stalled may hold the BQL
         injector.release()
         run.settle()
@@ -128,9 +130,24 @@ def test_a_cancel_at_every_point_where_one_waits(kind: Kind, side: str) -> None:
             assert run.source_status in ("cancelled", "completed", "failed")
         except AssertionError as err:
             raise AssertionError(f"{side}, stalled {n}: {injector.injected[0]}\n{err}") from err
-        n += STRIDE if kind.vfio else 1
-    assert n > 3
-    assert run.source_status == "completed"
+
+
+@pytest.mark.parametrize("action", [Close(), Corrupt(), Corrupt(3)], ids=["close", "corrupt", "corrupt-later"])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_connections_that_end_and_bytes_that_change_anywhere_leave_one_side_running(
+    kind: Kind, side: str, action: Close | Corrupt
+) -> None:
+    for n in chosen(kind, side, action, OTHERS):
+        run = Run(kind)
+        run.changed = isinstance(action, Corrupt)
+        run.injectors[side].add(Rule("*", action, after=n))
+        run.go()
+        run.give_up_waiting()
+        try:
+            run.check()
+        except AssertionError as err:
+            raise AssertionError(f"{side}, point {n}: {run.injectors[side].injected[0]}\n{err}") from err
 
 
 # --- chance -----------------------------------------------------------------------------------------------
@@ -153,6 +170,7 @@ def random_run(seed: int) -> Run:
     cancel_at_ns = chance.choice([0, chance.randint(1, 400_000_000)])
     if cancel_at_ns:
         run.source.host.clock.call_at(run.source.host.clock.now_ns() + cancel_at_ns, run.source.vm.migration.cancel)
+    run.changed = any(fault.corrupt_at is not None for one in run.injectors.values() for fault in one.links)
     run.go()
     for injector in run.injectors.values():
         for fault in injector.links:
