@@ -6,7 +6,7 @@ QEMU: migration/migration.c, migration/options.c
 
 from __future__ import annotations
 
-from fakeqemu.error import QemuError
+from fakeqemu.error import DEVICE_NOT_ACTIVE, QemuError
 from fakeqemu.migration import state as st
 from fakeqemu.migration.stats import query_migrate
 from fakeqemu.monitor.registry import qmp_command
@@ -132,3 +132,25 @@ def qmp_query_migrate_parameters(vm: Machine) -> dict[str, Any]:
     """All parameters with their values."""
     shown: dict[str, Any] = as_inserted(vm.migration.options.parameters)
     return shown
+
+
+@qmp_command
+def qmp_query_migrationthreads(vm: Machine) -> list[dict[str, Any]]:
+    """The threads of a running migration: those of the pages, and the one that leads."""
+    return vm.migration_threads.query()
+
+
+@qmp_command
+def qmp_client_migrate_info(
+    vm: Machine,  # noqa: ARG001 - no display here is one that follows its guest
+    *,
+    protocol: str,
+    hostname: str,  # noqa: ARG001
+    port: int | None = None,  # noqa: ARG001
+    tls_port: int | None = None,  # noqa: ARG001
+    cert_subject: str | None = None,  # noqa: ARG001
+) -> None:
+    """Tell a SPICE client where its guest goes."""
+    if protocol != "spice":
+        raise QemuError("Parameter 'protocol' expects 'spice'")
+    raise QemuError("SPICE is not in use", DEVICE_NOT_ACTIVE)

@@ -4,8 +4,9 @@
 Which commands there are, what they take and their help is the profile's (`help` and `info` of the real QEMU); which of
 them do something is the table below. A command that QEMU has and that has no emulation is refused as such.
 
-A function gets the machine and the flags that were given (`["-a"]`), and returns the text, with LF. What it raises as
-QemuError is printed with `Error: ` in front, as QEMU does.
+A function of `info` gets the machine and the flags that were given (`["-a"]`), one of a command the machine and its
+arguments by name; both return the text, with LF. What they raise as QemuError is printed with `Error: ` in front, as QEMU
+does.
 
 QEMU: monitor/hmp.c, monitor/hmp-cmds.c
 """
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     HmpFunction = Callable[[Machine, list[str]], Any]
 
 #: commands that are a QMP command without arguments and print nothing
-_AS_QMP = ("cont", "quit", "stop", "system_powerdown", "system_reset", "system_wakeup")
+_AS_QMP = (
+    "cont", "migrate_cancel", "migrate_pause", "migrate_start_postcopy", "quit", "stop", "system_powerdown", "system_reset",
+    "system_wakeup", "x_colo_lost_heartbeat",
+)  # fmt: skip
 
 #: `info` sub-commands written elsewhere: module and function
 _ELSEWHERE = {
@@ -45,13 +49,24 @@ _ELSEWHERE = {
     "vcpu_dirty_limit": "fakeqemu.system.dirtylimit:info_vcpu_dirty_limit",
 }
 
-#: commands with arguments: what they take (see hmp_arguments), module and function
+#: commands with arguments: what they take (see hmp_arguments; without flags that the release lacks), module and function
 _WITH_ARGUMENTS = {
+    "announce_self": ("interfaces:s?,id:s?", "fakeqemu.net.announce:hmp_announce_self"),
     "calc_dirty_rate": (
         "dirty_ring:-r,dirty_bitmap:-b,second:l,sample_pages_per_GB:l?",
         "fakeqemu.migration.dirtyrate:hmp_calc_dirty_rate",
     ),
     "cancel_vcpu_dirty_limit": ("cpu_index:l?", "fakeqemu.system.dirtylimit:hmp_cancel_vcpu_dirty_limit"),
+    "client_migrate_info": (
+        "protocol:s,hostname:s,port:i?,tls_port:i?,cert_subject:s?",
+        "fakeqemu.migration.hmp_actions:client_migrate_info",
+    ),
+    "migrate": ("detach:-d,blk:-b,inc:-i,resume:-r,uri:s", "fakeqemu.migration.hmp_actions:migrate"),
+    "migrate_continue": ("state:s", "fakeqemu.migration.hmp_actions:migrate_continue"),
+    "migrate_incoming": ("uri:s", "fakeqemu.migration.hmp_actions:migrate_incoming"),
+    "migrate_recover": ("uri:s", "fakeqemu.migration.hmp_actions:migrate_recover"),
+    "migrate_set_capability": ("capability:s,state:b", "fakeqemu.migration.hmp_actions:migrate_set_capability"),
+    "migrate_set_parameter": ("parameter:s,value:S", "fakeqemu.migration.hmp_actions:migrate_set_parameter"),
     "set_vcpu_dirty_limit": (
         "dirty_rate:l,cpu_index:l?",
         "fakeqemu.system.dirtylimit:hmp_set_vcpu_dirty_limit",
@@ -121,27 +136,30 @@ def run_line(vm: Machine, line: str, cpu_index: int | None = None) -> Any:
     if first == "help":
         return _help(vm, line[rest:])
     if first in _WITH_ARGUMENTS:
-        return _run_with_arguments(vm, command.names, line[rest:], line[:typed])
+        return _run_with_arguments(vm, command, line[rest:], line[:typed])
     if first not in _AS_QMP:
         raise NotEmulated(f"The human monitor command {first} is not emulated")
     try:
         _no_more(line[rest:])
     except _Usage as usage:
         return _complain(command.names, usage, line[:typed])
-    function = registry.find(first)
+    function = registry.find(first) or registry.find(first.replace("_", "-"))
     if function is None:
         raise NotEmulated(f"The human monitor command {first} is not emulated")
     return _printed(lambda: function(vm))
 
 
-def _run_with_arguments(vm: Machine, names: str, text: str, typed: str) -> Any:
+def _run_with_arguments(vm: Machine, command: HmpCommand, text: str, typed: str) -> Any:
     from fakeqemu.monitor.hmp_arguments import WrongArguments, parse
 
-    takes, where = _WITH_ARGUMENTS[names.split("|")[0]]
+    takes, where = _WITH_ARGUMENTS[command.names.split("|")[0]]
+    if not vm.compat.migration_hmp_raw_value:
+        takes = takes.replace(":S", ":s")
+    kept = [entry for entry in takes.split(",") if ":-" not in entry or entry.partition(":")[2] in command.flags]
     try:
-        arguments = parse(names, takes, text)
+        arguments = parse(command.names, ",".join(kept), text)
     except WrongArguments as wrong:
-        return _complain(names if wrong.named else "", wrong, typed)
+        return _complain(command.names if wrong.named else "", wrong, typed)
     function = _loaded(where)
     return _printed(lambda: function(vm, **arguments))
 

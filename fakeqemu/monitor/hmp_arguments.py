@@ -172,7 +172,7 @@ class _Expression:
     def _number(self) -> int:
         text, start = self._text, self.at
         base, digits = 10, "0123456789"
-        if text[start : start + 2].lower() == "0x" and text[start + 2 : start + 3] in _HEX:
+        if text[start : start + 2].lower() == "0x" and text[start + 2 :][:1] in tuple(_HEX):
             base, digits, start = 16, _HEX, start + 2
         elif text[start : start + 1] == "0":
             base, digits = 8, "01234567"

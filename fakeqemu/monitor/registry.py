@@ -45,6 +45,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "fakeqemu.migration.dirtyrate": ("calc-dirty-rate", "query-dirty-rate"),
     "fakeqemu.migration.qmp_cmds": (
+        "client_migrate_info",
         "migrate",
         "migrate-continue",
         "migrate-incoming",
@@ -57,7 +58,21 @@ MODULES: dict[str, tuple[str, ...]] = {
         "query-migrate",
         "query-migrate-capabilities",
         "query-migrate-parameters",
+        "query-migrationthreads",
     ),
+    "fakeqemu.migration.qmp_cmds_colo": (
+        "query-colo-status",
+        "query-xen-replication-status",
+        "x-colo-lost-heartbeat",
+        "xen-colo-do-checkpoint",
+        "xen-set-replication",
+    ),
+    "fakeqemu.migration.qmp_cmds_xen": (
+        "xen-load-devices-state",
+        "xen-save-devices-state",
+        "xen-set-global-dirty-log",
+    ),
+    "fakeqemu.net.qmp_cmds": ("announce-self",),
     "fakeqemu.qom.qmp_cmds": (
         "device-list-properties",
         "qom-get",
@@ -105,6 +120,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "object-add",
         "object-del",
     ),
+    "fakeqemu.system.qmp_cmds_trace": ("trace-event-get-state", "trace-event-set-state"),
     "fakeqemu.monitor.qmp_cmds": (
         "human-monitor-command",
         "qmp_capabilities",

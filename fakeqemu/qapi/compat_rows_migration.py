@@ -82,6 +82,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Multifd must be set before incoming starts`.",
     ),
     CompatRow(
+        "migration_colo_mode_words",
+        "x-colo-lost-heartbeat says that the machine is in no such mode, or that there is no such feature.",
+        (((), False), ((8, 1), True)),
+        "`VM is not in COLO mode` or `The feature 'colo' is not enabled`.",
+    ),
+    CompatRow(
         "migration_colo_return_path",
         "The capability x-colo needs return-path.",
         (((), False), ((11, 0), True)),
@@ -130,6 +136,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Before, an address of no known kind.",
     ),
     CompatRow(
+        "migration_file_words",
+        "A file that cannot be opened is worded by what was to be done with it.",
+        (((), False), ((8, 1), True)),
+        "`Could not create 'X': ...`; before, `Unable to open X: ...`.",
+    ),
+    CompatRow(
         "migration_final_sync_counted",
         "The look at the dirty bitmap after the guest has stopped is a pass of its own.",
         (((), True), ((11, 0), False)),
@@ -152,6 +164,18 @@ ROWS: tuple[CompatRow, ...] = (
         "The form of `info migrate`: compact, settings only with -a; or a line a counter, settings first.",
         (((), False), ((10, 1), True)),
         "`Status: active` or `Migration status: active`.",
+    ),
+    CompatRow(
+        "migration_hmp_detached_words",
+        "The human monitor says when it does not wait for the end of a migration because it cannot.",
+        (((), True), ((11, 0), False)),
+        "`terminal does not allow synchronous migration, continuing detached`.",
+    ),
+    CompatRow(
+        "migration_hmp_raw_value",
+        "`migrate_set_parameter` takes all that is left of the line, quotes and spaces with it.",
+        (((), False), ((10, 2), True)),
+        "`cpr-exec-command` is a line of words.",
     ),
     CompatRow(
         "migration_ignore_shared_named",
@@ -314,10 +338,22 @@ ROWS: tuple[CompatRow, ...] = (
         "`Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only`.",
     ),
     CompatRow(
+        "migration_ram_compression",
+        "Pages may travel compressed one by one, where a capability says so, and transports may hook into the RAM section.",
+        (((), True), ((9, 1), False)),
+        "`Received an unexpected compressed page`, or nothing, where later releases know no such flags.",
+    ),
+    CompatRow(
         "migration_ram_skipped",
         "query-migrate counts skipped pages: none, ever.",
         (((), True), ((9, 1), False)),
         "ram.skipped.",
+    ),
+    CompatRow(
+        "migration_ram_word_checked",
+        "A destination whose connection ends between two records of the RAM section says so.",
+        (((), False), ((8, 1), True)),
+        "`Getting RAM address failed`; before, `Unknown combination of migration flags: 0x0`.",
     ),
     CompatRow(
         "migration_return_path_errors",
@@ -344,6 +380,12 @@ ROWS: tuple[CompatRow, ...] = (
         "SWITCHOVER_START in the stream.",
     ),
     CompatRow(
+        "migration_throttle_sync",
+        "With auto-converge the dirty bitmap is looked at when five seconds have passed without that, after the first pass.",
+        (((), False), ((9, 2), True)),
+        "MIGRATION_PASS and a throttle that rises also while a pass takes long.",
+    ),
+    CompatRow(
         "migration_top_remaining",
         "query-migrate says what is left of all state, not only of RAM.",
         (((), False), ((11, 0), True)),
@@ -362,6 +404,13 @@ ROWS: tuple[CompatRow, ...] = (
         "`Parameter 'uri' expects a valid migration protocol` with status failed, or `unknown migration protocol: X` with no "
         "change of status.",
         ("late", "early"),
+    ),
+    CompatRow(
+        "migration_vmdesc_arrays",
+        "How the description at the end of a stream tells apart the elements of an array that are not alike.",
+        (((), "whole"), ((10, 0), "split"), ((11, 1), "marked")),
+        "An `index` on each; on all but the last, and `nullptr` for null pointers; on none, and `ptr-marker`.",
+        ("whole", "split", "marked"),
     ),
     CompatRow(
         "migration_vmdesc_configuration",

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from fakeqemu.host.sync import Task
     from fakeqemu.hw.vfio.device import VFIODevices
     from fakeqemu.hw.vfio.hostmodel import HostModel
+    from fakeqemu.migration.colo import Colo
     from fakeqemu.migration.dirtyrate import DirtyRate
     from fakeqemu.migration.register import SaveRegistry
     from fakeqemu.migration.state import Migration
+    from fakeqemu.migration.threads import MigrationThreads
     from fakeqemu.monitor.dispatch import Dispatcher
+    from fakeqemu.net.announce import Announcer
     from fakeqemu.qapi.compat import Compat
     from fakeqemu.qapi.events import EventHub
     from fakeqemu.qapi.profile import VersionProfile
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.fds import FdStore
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
+    from fakeqemu.system.trace_control import TraceControl
     from fakeqemu.system.yank import YankRegistry
 
 #: Parts of a machine -> the class that is called with the machine when somebody first asks for the part: what a machine
@@ -51,7 +55,11 @@ PARTS = {
     "guest": "fakeqemu.system.guest:Guest",
     "savevm": "fakeqemu.migration.register:SaveRegistry",
     "migration": "fakeqemu.migration.state:Migration",
+    "migration_threads": "fakeqemu.migration.threads:MigrationThreads",
+    "announcer": "fakeqemu.net.announce:Announcer",
+    "colo": "fakeqemu.migration.colo:Colo",
     "dirty_rate": "fakeqemu.migration.dirtyrate:DirtyRate",
+    "trace_control": "fakeqemu.system.trace_control:TraceControl",
     "yank": "fakeqemu.system.yank:YankRegistry",
     "hardware": "fakeqemu.hw.vfio.hostmodel:host_model",
     "vfio": "fakeqemu.hw.vfio.device:VFIODevices",
@@ -99,6 +107,8 @@ class Machine:
         host.on_task_failure = self._task_failed
 
     if TYPE_CHECKING:
+        announcer: Announcer
+        colo: Colo
         events: EventHub
         dispatcher: Dispatcher
         qom: QomTree
@@ -107,7 +117,9 @@ class Machine:
         guest: Guest
         savevm: SaveRegistry
         migration: Migration
+        migration_threads: MigrationThreads
         dirty_rate: DirtyRate
+        trace_control: TraceControl
         hardware: HostModel
         vfio: VFIODevices
         yank: YankRegistry

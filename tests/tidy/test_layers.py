@@ -32,7 +32,9 @@ LAYERS: dict[str, int] = {
     "fakeqemu.migration.stats": 2,
     "fakeqemu.hw": 3,
     "fakeqemu.chardev": 3,
+    "fakeqemu.net": 3,
     "fakeqemu.migration": 4,
+    "fakeqemu.migration.hmp_actions": 6,  # commands, as people type them
     "fakeqemu.monitor": 5,
     "fakeqemu.vl": 6,
     "fakeqemu.faults": 7,
