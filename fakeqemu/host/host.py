@@ -78,6 +78,12 @@ class Host:
     def future(self) -> Future:
         return Future(self)
 
+    async def turn(self) -> None:
+        """Let all others have their turn."""
+        turn = self.future()
+        self.call_soon(turn.set_result)
+        await turn
+
     def event(self) -> Event:
         return Event(self)
 
@@ -143,6 +149,10 @@ class Host:
 
     def print(self, text: str) -> None:
         """Text for those who started the emulator: stdout of a process."""
+
+    def write_stderr(self, text: str) -> None:
+        """Text to stderr as it is; nothing happens when nobody reads it."""
+        raise NotImplementedError
 
     def log(self, text: str) -> None:
         """A line for those who run the emulator: stderr of a process, without program name and newline."""

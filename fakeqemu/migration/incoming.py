@@ -289,6 +289,8 @@ class Incoming:
                 vm.error_report(text)
                 await self.failed(errno.EINVAL, text)
                 return
+            vm.announcer.announce_incoming()
+            vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-bh-announced")
             await self._cleanup(load)
             await self.start_guest(wanted)
             vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-bh-vm-started")
@@ -342,9 +344,10 @@ class Incoming:
             state.set(wanted)
         elif not state.autostart:
             state.set(rs.PAUSED)
-        elif wanted == rs.SUSPENDED:
+        elif wanted == rs.SUSPENDED or state.vm_was_suspended:
             self._vm.emit("RESUME")
             state.set(rs.SUSPENDED)
+            state.vm_was_suspended = False
         else:
             await state.vm_start()
 
@@ -361,7 +364,8 @@ class Incoming:
             text = self._error.desc
         await self._cleanup(self._load)
         self.set_state(st.FAILED)
-        await self._shut(self._load, 1)
+        if vm.compat.migration_exit_on_error:
+            await self._shut(self._load, 1)
         self._close()
         if self.exit_on_error:
             vm.error_report(text)
@@ -385,6 +389,8 @@ class Incoming:
 
         if load.return_path_open:
             await load.send(rp.MIG_RP_MSG_SHUT, value.to_bytes(4, "big"))
+            if value:
+                await self._vm.host.turn()  # the source hears this before it finds the connection gone
 
     def _exit(self) -> None:
         """The process ends with status 1, without a word to monitors."""

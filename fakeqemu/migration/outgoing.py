@@ -148,9 +148,7 @@ class Outgoing:
 
     async def turn(self) -> None:
         """Let others have their turn."""
-        turn = self.vm.host.future()
-        self.vm.host.call_soon(turn.set_result)
-        await turn
+        await self.vm.host.turn()
 
     # --- the story ------------------------------------------------------------------------------------
 
