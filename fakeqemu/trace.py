@@ -33,6 +33,11 @@ class Trace:
                 if matches(pattern, event):
                     sink(event, fields)
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody listens: for what would be a lot of work to tell."""
+        return bool(self._sinks)
+
     def watch(self, sink: Sink, pattern: str = "*") -> Callable[[], None]:
         """Call `sink(event, fields)` for each event whose name matches `pattern`; returns the function that ends it."""
         entry = (pattern, sink)

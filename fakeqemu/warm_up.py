@@ -23,7 +23,7 @@ MODULES = (
     "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.ram", "fakeqemu.migration.switchover",
     "fakeqemu.migration.return_path", "fakeqemu.migration.outgoing", "fakeqemu.migration.ram_load",
     "fakeqemu.migration.kept_state", "fakeqemu.migration.load_commands", "fakeqemu.migration.loadvm",
-    "fakeqemu.migration.incoming", "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",
+    "fakeqemu.net.announce", "fakeqemu.migration.incoming", "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",
 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ class Announcer:
         self.announce(_of_migration(self._vm))
 
     def _round(self, series: _Series) -> None:
-        for name, mac in self._cards():
+        for name, mac in self._cards() if self._vm.trace.watched else ():
             skip = series.interfaces is not None and name not in series.interfaces
             self._vm.trace("qemu_announce_self_iter", id=series.id, name=name, mac=mac, skip=skip)
         series.done += 1
@@ -88,8 +88,7 @@ class Announcer:
         waiting: list[Object] = [self._vm.qom.root]
         while waiting:
             one = waiting.pop(0)
-            names = [entry.name for entry in one.properties()]
-            if "mac" in names and "netdev" in names:
+            if one.find_property("mac") is not None and one.find_property("netdev") is not None:
                 yield getattr(one, "id", None) or one.type_name, one.get("mac")
             else:  # the inner half of a virtio card is no card of its own
                 waiting += one.children.values()

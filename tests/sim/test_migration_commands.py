@@ -71,6 +71,23 @@ def test_a_series_takes_the_place_of_the_one_with_its_id(world: SimWorld, vm: Si
     assert [at for at, *_ in rounds(seen)] == [0, 0, 200]
 
 
+def test_a_guest_is_announced_where_it_arrives(world: SimWorld, vm: SimMachine) -> None:
+    target = SimMachine(world, board="q35", profile="11.1", name="target")
+    for machine in (vm, target):
+        machine.device_add("e1000", id="net0", mac="52:54:00:12:34:57")
+    target.vm.runstate.set("inmigrate")
+    target.execute("migrate-set-parameters", **{"announce-rounds": 2, "announce-initial": 30})
+    seen = announcements(target)
+    target.execute("migrate-incoming", uri="unix:/tmp/mig")
+    vm.execute("migrate", uri="unix:/tmp/mig")
+    incoming = target.vm.migration.incoming
+    assert incoming is not None
+    world.run_until(lambda: incoming.state == "completed")
+    world.run_for(NS_PER_S)
+    (first, *_), (second, *_) = rounds(seen)
+    assert second - first == 30
+
+
 def test_state_of_devices_is_a_stream_without_configuration(world: SimWorld, vm: SimMachine) -> None:
     vm.execute("cont")
     vm.execute("xen-save-devices-state", filename="/tmp/xs")
