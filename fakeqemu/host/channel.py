@@ -38,6 +38,12 @@ class Channel:
         """1 to `size` bytes as soon as there are any; b"" at the end."""
         raise NotImplementedError
 
+    async def read_into(self, buffer: memoryview) -> int:
+        """Read into a buffer of bytes, as much as there is, but at least one; how many, 0 at the end."""
+        data = await self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     async def peek(self, size: int) -> bytes:
         """`size` bytes (fewer only at the end) without taking them; raises OSError(ENOTSUP) where that is impossible."""
         raise NotImplementedError

@@ -48,6 +48,9 @@ class FileChannel(StreamChannel):
             return b""
         return os.read(self._rfd, size)
 
+    def _take_into(self, buffer: memoryview) -> int:
+        return os.readv(self._rfd, [buffer]) if self._rfd >= 0 else 0
+
     def _give(self, buffers: list[Buffer]) -> int:
         if self._wfd < 0:
             raise BrokenPipeError(32, "Broken pipe")

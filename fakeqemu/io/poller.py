@@ -4,8 +4,8 @@
 `EpollPoller` is a loop of its own over bare epoll and starts in no time. `AsyncioPoller` puts the same registrations
 into an asyncio loop that runs already, for machines that live in somebody's process.
 
-A turn of the loop: due timers, call-backs asked for by `call_soon` in their order, call-backs of ready descriptors, and
-at its end what `at_end_of_turn` collected (output written once for all that a turn said).
+A turn of the loop: due timers, call-backs asked for by `call_soon` in their order, call-backs of ready descriptors, what
+these asked for, and at its end what `at_end_of_turn` collected (output written once for all that a turn said).
 
 QEMU: util/main-loop.c
 """
@@ -174,6 +174,11 @@ class EpollPoller(Poller):
                 self._call(pair[0])
             if event & ~_IN and pair[1] is not None:
                 self._call(pair[1])
+        # Who waited for a descriptor uses it before it is looked at again.
+        if events and self._ready:
+            ready, self._ready = self._ready, []
+            for callback in ready:
+                self._call(callback)
         self.end_turn()
 
     def _work(self) -> None:

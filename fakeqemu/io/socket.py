@@ -60,11 +60,23 @@ class SocketChannel(StreamChannel):
         if not self._is_unix:
             return self._socket.recv(size)
         data, ancillary, _flags, _address = self._socket.recvmsg(size, _ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC)
+        self._keep_fds(ancillary)
+        return data
+
+    def _take_into(self, buffer: memoryview) -> int:
+        if not self._is_unix:
+            return self._socket.recv_into(buffer)
+        size, ancillary, _flags, _address = self._socket.recvmsg_into(
+            [buffer], _ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC
+        )
+        self._keep_fds(ancillary)
+        return size
+
+    def _keep_fds(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, payload in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 for at in range(0, len(payload) - 3, 4):
                     self._fds.append(int.from_bytes(payload[at : at + 4], byteorder))
-        return data
 
     def _give(self, buffers: list[Buffer]) -> int:
         if len(buffers) == 1:

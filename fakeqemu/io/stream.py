@@ -17,16 +17,18 @@ from fakeqemu.host.sync import Future
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
     from fakeqemu.io.host import ProcessHost
+
+    T = TypeVar("T")
 
     Buffer = bytes | bytearray | memoryview
 
 #: taken at most in one read of a pushed channel
 PUSHED_READ_SIZE = 65536
-#: buffers given to the kernel in one call
+#: buffers given to the kernel in one call: all of them are looked at again for those that it did not take
 MAX_BUFFERS = 64
 
 
@@ -81,6 +83,10 @@ class StreamChannel(Channel):
         """1 to `size` bytes, b"" at the end; raises OSError, BlockingIOError when there are none yet."""
         raise NotImplementedError
 
+    def _take_into(self, buffer: memoryview) -> int:
+        """The same, into a buffer; how many bytes came."""
+        raise NotImplementedError
+
     def _give(self, buffers: list[Buffer]) -> int:
         """Give bytes of `buffers` to the kernel; how many it took. Raises OSError, BlockingIOError when it has no room."""
         raise NotImplementedError
@@ -96,6 +102,13 @@ class StreamChannel(Channel):
             return data
         return await self._read_more(size)
 
+    async def read_into(self, buffer: memoryview) -> int:
+        if self._peeked:
+            data, self._peeked = self._peeked[: len(buffer)], self._peeked[len(buffer) :]
+            buffer[: len(data)] = data
+            return len(data)
+        return await self._when_readable(lambda: self._take_into(buffer), 0)
+
     async def peek(self, size: int) -> bytes:
         while len(self._peeked) < size:
             more = await self._read_more(size - len(self._peeked))
@@ -105,13 +118,17 @@ class StreamChannel(Channel):
         return self._peeked[:size]
 
     async def _read_more(self, size: int) -> bytes:
+        return await self._when_readable(lambda: self._take(size), b"")
+
+    async def _when_readable(self, take: Callable[[], T], nothing: T) -> T:
+        """What `take` brings, as soon as it does not want to wait; `nothing` once reading was shut down."""
         while True:
             if self._closed:
                 raise OSError(9, "Bad file descriptor")
             if self._read_end:
-                return b""
+                return nothing
             try:
-                return self._take(size)
+                return take()
             except BlockingIOError:
                 pass
             assert self._read_waiter is None, "two readers of one channel"
@@ -121,19 +138,22 @@ class StreamChannel(Channel):
                 await self._read_waiter
             finally:
                 self._read_waiter = None
-                self._update()
 
     async def write(self, *buffers: Buffer) -> None:
-        await self._write_all(list(buffers), self._give)
+        await self._write_all(buffers, self._give)
 
-    async def _write_all(self, left: list[Buffer], give: Callable[[list[Buffer]], int]) -> None:
+    async def _write_all(self, buffers: Sequence[Buffer], give: Callable[[list[Buffer]], int]) -> None:
+        for at in range(0, len(buffers), MAX_BUFFERS):
+            await self._write_some(list(buffers[at : at + MAX_BUFFERS]), give)
+
+    async def _write_some(self, left: list[Buffer], give: Callable[[list[Buffer]], int]) -> None:
         while left:
             if self._closed:
                 raise OSError(9, "Bad file descriptor")
             if self._write_end:
                 raise BrokenPipeError(32, "Broken pipe")
             try:
-                taken = give(left[:MAX_BUFFERS])
+                taken = give(left)
             except BlockingIOError:
                 assert self._write_waiter is None, "two writers of one channel"
                 self._write_waiter = Future(self._host)
@@ -142,7 +162,6 @@ class StreamChannel(Channel):
                     await self._write_waiter
                 finally:
                     self._write_waiter = None
-                    self._update()
             else:
                 drop(left, taken)
 
@@ -204,9 +223,10 @@ class StreamChannel(Channel):
     def _readable(self) -> None:
         if self._read_waiter is not None:
             self._read_waiter.set_result()
-            self._unregister_reader()
             return
-        assert self._on_data is not None
+        if self._on_data is None:
+            self._update()
+            return
         try:
             data = self._take(PUSHED_READ_SIZE)
         except BlockingIOError:
@@ -224,17 +244,14 @@ class StreamChannel(Channel):
     def _writable(self) -> None:
         if self._write_waiter is not None:
             self._write_waiter.set_result()
-            self._host.poller.remove_writer(self._wfd)
-            self._writing = False
         else:
             self._flush()
 
-    def _unregister_reader(self) -> None:
-        self._host.poller.remove_reader(self._rfd)
-        self._reading = False
-
     def _update(self) -> None:
-        """Bring the registrations at the poller in line with what is wanted."""
+        """Bring the registrations at the poller in line with what is wanted.
+
+        Who has waited will wait again, most of the time: the registration stays, until the poller calls for nobody.
+        """
         if self._closed:
             return
         want = self._read_waiter is not None or (self._on_data is not None and not self._paused)
@@ -303,6 +320,9 @@ class StreamChannel(Channel):
 
 def drop(buffers: list[Buffer], count: int) -> None:
     """Take `count` bytes off the front of a list of buffers."""
+    if count == sum(map(len, buffers)):
+        buffers.clear()
+        return
     done = 0
     for buffer in buffers:
         size = len(buffer)

@@ -41,7 +41,7 @@ class Compression:
         """How many bytes follow the header of a packet whose pages have `size` bytes; raises StreamError."""
         return size
 
-    def unpack(self, data: bytes, size: int, channel: int) -> bytes:  # noqa: ARG002
+    def unpack(self, data: bytes | memoryview, size: int, channel: int) -> bytes | memoryview:  # noqa: ARG002
         """The pages of a packet, `size` bytes; raises StreamError. `channel` is for the words."""
         return data
 
@@ -71,7 +71,7 @@ class ZlibCompression(_Compressed):
         parts.append(self._stream.flush(zlib.Z_SYNC_FLUSH))
         return [b"".join(parts)]
 
-    def unpack(self, data: bytes, size: int, channel: int) -> bytes:
+    def unpack(self, data: bytes | memoryview, size: int, channel: int) -> bytes | memoryview:
         try:
             pages: bytes = self._stream.decompress(data, size)  # what is left over is dropped, as by QEMU
         except zlib.error as err:
@@ -102,7 +102,7 @@ class ZstdCompression(_Compressed):
     def pack(self, pages: Buffers) -> Buffers:
         return [self._pack(pages)]
 
-    def unpack(self, data: bytes, size: int, channel: int) -> bytes:
+    def unpack(self, data: bytes | memoryview, size: int, channel: int) -> bytes | memoryview:
         try:
             pages: bytes = self._unpack(data, size + 1)
         except QemuError as err:
@@ -133,7 +133,7 @@ class _StandardZstd:
     def receiver(self) -> Any:
         decompressor = self._module.ZstdDecompressor()
 
-        def unpack(data: bytes, limit: int) -> bytes:
+        def unpack(data: bytes | memoryview, limit: int) -> bytes:
             try:
                 pages: bytes = decompressor.decompress(data, limit)
             except (self._module.ZstdError, EOFError) as err:
@@ -164,7 +164,7 @@ class _Zstandard:
     def receiver(self) -> Any:
         decompressor = self._module.ZstdDecompressor().decompressobj()
 
-        def unpack(data: bytes, _limit: int) -> bytes:
+        def unpack(data: bytes | memoryview, _limit: int) -> bytes:
             try:
                 pages: bytes = decompressor.decompress(data)
             except self._module.ZstdError as err:

@@ -69,7 +69,7 @@ class MultiFDSink(PageSink):
                 payload.zero.append((first, taken))
             else:
                 payload.normal.append((first, taken))
-                payload.data.append(block.read_pages(first, taken))
+                payload.data.append(block.buffer(first, taken))
             if payload.pages == mp.PACKET_PAGES:
                 await self._hand_over()
             first += taken
@@ -115,7 +115,7 @@ class MultiFDSink(PageSink):
         await self._flush_and_sync(f)
 
 
-def place(vm: Machine, packet: RamPacket, data: bytes) -> None:
+def place(vm: Machine, packet: RamPacket, data: bytes | memoryview) -> None:
     """Put the pages of a packet where they belong; raises StreamError.
 
     QEMU: multifd_nocomp_recv, multifd_recv_zero_page_process

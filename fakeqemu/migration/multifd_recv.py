@@ -68,6 +68,20 @@ class Reader:
             missing -= len(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def fill(self, buffer: memoryview) -> None:
+        """Exactly as many bytes as the buffer has; raises StreamError."""
+        found = len(self._rest[: len(buffer)])
+        buffer[:found] = self._rest[:found]
+        self._rest = self._rest[found:]
+        while found < len(buffer):
+            try:
+                count = await self._channel.read_into(buffer[found:])
+            except OSError as err:
+                raise StreamError(f"Unable to read from {SOCKET}: {strerror(err.errno)}") from None
+            if not count:
+                raise StreamError(_UNEXPECTED_END)
+            found += count
+
 
 class BadChannel(StreamError):
     """A connection that cannot become a channel. `line` is what is printed of it."""
@@ -80,7 +94,7 @@ class BadChannel(StreamError):
 class RecvChannel:
     """One connection and its task."""
 
-    __slots__ = ("_compression", "_multifd", "_reader", "_released", "at_sync", "channel", "ended", "number", "task")
+    __slots__ = ("_buffer", "_compression", "_multifd", "_reader", "_released", "at_sync", "channel", "ended", "number", "task")
 
     def __init__(self, multifd: MultiFDRecv, number: int, channel: Channel) -> None:
         self._multifd = multifd
@@ -89,6 +103,8 @@ class RecvChannel:
         self._reader = Reader(channel)
         self._compression = multifd_compress.compression(multifd.vm.migration.options, sending=False)
         self._released = multifd.vm.host.event()
+        #: what travels with a packet's header comes here
+        self._buffer = bytearray()
         #: it has read a SYNC packet and waits
         self.at_sync = False
         #: its connection has ended
@@ -144,10 +160,14 @@ class RecvChannel:
                 f"multifd {self.number}: flags received {method:x} flags expected {self._compression.flag:x}"
             )  # fmt: skip
         size = packet.normal_pages * TARGET_PAGE_SIZE
-        data = b""
+        data: bytes | memoryview = b""
         if size:
             wire_size = self._compression.wire_size(packet.next_packet_size, size, self.number)
-            data = self._compression.unpack(await self._reader.take(wire_size), size, self.number)
+            if len(self._buffer) < wire_size:
+                self._buffer = bytearray(wire_size)
+            wire = memoryview(self._buffer)[:wire_size]
+            await self._reader.fill(wire)
+            data = self._compression.unpack(wire, size, self.number)
         multifd_ram.place(self._multifd.vm, packet, data)
 
     async def _device_state(self, head: bytes, flags: int) -> None:

@@ -15,7 +15,6 @@ from fakeqemu.migration.stream.ram_page import (
     RAM_SAVE_FLAG_PAGE,
     RAM_SAVE_FLAG_ZERO,
     TARGET_PAGE_BITS,
-    TARGET_PAGE_SIZE,
     ZERO_RECORD_SIZE,
     block_name,
     page_words,
@@ -102,16 +101,16 @@ class PageSink:
             f.put_buffer(zero_records(first + 1, n - 1))
 
     def _put_normal(self, f: QEMUFile, block: RAMBlock, first: int, n: int) -> None:
-        data = memoryview(block.read_pages(first, n))
+        pages = block.buffers(first, n)
         self._record(f, block, first, RAM_SAVE_FLAG_PAGE)
-        f.put_buffer(data[:TARGET_PAGE_SIZE])
-        if n > 1:
-            words = page_words(first + 1, n - 1)
-            records: list[bytes | bytearray | memoryview] = []
-            for page in range(1, n):
-                records.append(words[page * 8 - 8 : page * 8])
-                records.append(data[page * TARGET_PAGE_SIZE : (page + 1) * TARGET_PAGE_SIZE])
-            f.put_buffers(records)
+        if n == 1:
+            f.put_buffer(pages[0])
+            return
+        words = page_words(first + 1, n - 1)
+        records: list[bytes | bytearray | memoryview] = [b""] * (2 * n - 1)
+        records[::2] = pages
+        records[1::2] = [words[at : at + 8] for at in range(0, len(words), 8)]
+        f.put_buffers(records, n * PAGE_RECORD_SIZE - 8)
 
 
 def choose_sink(outgoing: Outgoing) -> PageSink:

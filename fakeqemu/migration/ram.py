@@ -30,6 +30,8 @@ BATCH_PAGES = 32
 #: zero pages taken in one go
 ZERO_BATCH_PAGES = 1 << 14
 #: one PART lasts at most this long
+#: without a rate that could be exceeded there are more of them
+UNLIMITED_BATCH_PAGES = 256
 ITERATE_NS = 50 * NS_PER_MS
 
 
@@ -175,14 +177,16 @@ class RAMHandlers(SaveVMHandlers):
                 if self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns:
                     return
             block, first, n, kind = self._take_run(ahead)
+            block.forget()
             # Looking at real pages means reading them: no more of them than are sent now.
-            ahead = ZERO_BATCH_PAGES if kind == ZERO else BATCH_PAGES
-            if kind != ZERO and n > BATCH_PAGES:
-                self._give_back(block, first + BATCH_PAGES, n - BATCH_PAGES)
-                n = BATCH_PAGES
+            ahead = ZERO_BATCH_PAGES if kind == ZERO else batch
+            if kind != ZERO and n > batch:
+                self._give_back(block, first + batch, n - batch)
+                n = batch
             await self._sink.put_pages(f, block, first, n, kind)
             if f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
                 await f.flush()
+        batch = BATCH_PAGES if self._outgoing.rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
 
     def _count_bytes(self, size: int) -> None:
         """Bytes of page records: before or after the guest was stopped."""

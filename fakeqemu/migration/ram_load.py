@@ -181,7 +181,11 @@ class RAMLoadHandlers(SaveVMHandlers):
         await f.fill(TARGET_PAGE_SIZE)
         buffer, position = f.buffered()
         n = 1 + count_page_records(
-            buffer, position + TARGET_PAGE_SIZE, page + 1, min(_PAGE_RUN, block.pages - page) - 1
+            buffer,
+            position + TARGET_PAGE_SIZE,
+            page + 1,
+            min(_PAGE_RUN, block.pages - page) - 1,
+            position + f.available,
         )
         view = memoryview(buffer)
         ends = range(position + TARGET_PAGE_SIZE, position + n * PAGE_RECORD_SIZE, PAGE_RECORD_SIZE)
@@ -205,7 +209,9 @@ class RAMLoadHandlers(SaveVMHandlers):
         n = 1
         if f.available >= ZERO_RECORD_SIZE:
             buffer, position = f.buffered()
-            n += count_zero_records(buffer, position, page + 1, min(_ZERO_RUN, block.pages - page - 1))
+            n += count_zero_records(
+                buffer, position, page + 1, min(_ZERO_RUN, block.pages - page - 1), position + f.available
+            )
             f.skip((n - 1) * ZERO_RECORD_SIZE)
         if self.postcopy is not None:
             self.postcopy.place(block, page, n, None)

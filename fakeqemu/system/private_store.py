@@ -47,6 +47,20 @@ class PrivateStore(MappedStore):
             for page in range(first, first + n)
         )
 
+    def buffers(self, first: int, n: int) -> list[bytes | memoryview]:
+        if not self._written.count:
+            return super().buffers(first, n)
+        return [self.read(page, 1) for page in range(first, first + n)]
+
+    def buffer(self, first: int, n: int) -> memoryview:
+        return memoryview(self.read(first, n)) if self._written.count else super().buffer(first, n)
+
+    def _read_into(self, data: bytearray, first: int) -> None:
+        if self._written.count:
+            data[:] = self.read(first, len(data) >> PAGE_BITS)
+        else:
+            super()._read_into(data, first)
+
     def write(self, page: int, data: bytes | memoryview) -> None:
         self._ours.write(page, data)
         self._written.add(page, len(data) >> PAGE_BITS)

@@ -172,6 +172,14 @@ class SparseStore:
         """The bytes of `n` pages."""
         return b"".join(self._page(page) for page in range(first, first + n))
 
+    def buffers(self, first: int, n: int) -> list[bytes | memoryview]:
+        """The bytes of `n` pages, a buffer each."""
+        return [self._page(page) for page in range(first, first + n)]
+
+    def buffer(self, first: int, n: int) -> bytes | memoryview:
+        """The bytes of `n` pages."""
+        return self.read(first, n)
+
     def _page(self, page: int) -> bytes:
         real = self._real.get(page)
         if real is not None:
@@ -229,13 +237,19 @@ class SparseStore:
 class MappedStore:
     """Pages that live in a file or memfd. The descriptor is ours from now on."""
 
-    __slots__ = ("_offset", "fd")
+    __slots__ = ("_looked_at", "_offset", "fd")
 
     shared = True
 
     def __init__(self, fd: int, offset: int = 0) -> None:
         self.fd = fd
         self._offset = offset
+        #: what `runs` has read last, to find out what is zero: who asks then sends it
+        self._looked_at: tuple[int, bytearray] = (0, bytearray())
+
+    def forget(self) -> None:
+        """What was read ahead is not wanted any more."""
+        self._looked_at = (0, bytearray())
 
     def runs(self, first: int, n: int) -> Iterator[tuple[int, int, str]]:
         """The pages as runs: holes and pages of zeroes are ZERO, all others REAL."""
@@ -248,8 +262,17 @@ class MappedStore:
             at = data
             length = min(_LOOK_AHEAD_PAGES, last - at)
             if length:
-                yield from _split_by_zero(at, self.read(at, length))
+                yield from self._split_by_zero(at, length)
             at += length
+
+    def _split_by_zero(self, first: int, n: int) -> Iterator[tuple[int, int, str]]:
+        data = _as_new(self._looked_at[1], n * PAGE_SIZE)
+        self._looked_at = 0, bytearray()
+        self._read_into(data, first)
+        self._looked_at = first, data
+        if 0 in memoryview(data).cast("Q")[:: PAGE_SIZE // 8].tolist():
+            return _split_by_zero(first, bytes(data))
+        return iter(((first, n, REAL),))  # no page begins with zeroes
 
     def _next_data(self, first: int, last: int) -> int:
         """First page in [first, last) that is no hole, `last` when there is none.
@@ -267,11 +290,32 @@ class MappedStore:
         data = os.pread(self.fd, size, self._offset + first * PAGE_SIZE)
         return data if len(data) == size else data + bytes(size - len(data))
 
+    def _read_into(self, data: bytearray, first: int) -> None:
+        count = os.preadv(self.fd, [data], self._offset + first * PAGE_SIZE)
+        if count < len(data):
+            data[count:] = bytes(len(data) - count)
+
+    def buffers(self, first: int, n: int) -> list[bytes | memoryview]:
+        """The bytes of `n` pages, a buffer each."""
+        view = self.buffer(first, n)
+        return [view[page : page + PAGE_SIZE] for page in range(0, n * PAGE_SIZE, PAGE_SIZE)]
+
+    def buffer(self, first: int, n: int) -> memoryview:
+        """The bytes of `n` pages; those that `runs` has just looked at are not read again."""
+        start, data = self._looked_at
+        at = (first - start) * PAGE_SIZE
+        end = at + n * PAGE_SIZE
+        if at < 0 or end > len(data):
+            return memoryview(self.read(first, n))
+        return memoryview(data)[at:end]
+
     def write(self, page: int, data: bytes | memoryview) -> None:
+        self.forget()
         os.pwrite(self.fd, data, self._offset + page * PAGE_SIZE)
 
     def write_scattered(self, page: int, pages: list[memoryview]) -> None:
         """Pages that follow each other, one buffer each, not more than 1024."""
+        self.forget()
         if os.pwritev(self.fd, pages, self._offset + page * PAGE_SIZE) != len(pages) * PAGE_SIZE:
             for number, content in enumerate(pages, page):  # the disk is full, most likely: say so
                 self.write(number, content)
@@ -287,6 +331,7 @@ class MappedStore:
             self.write(at, b"".join(made_page(generation, p) for p in range(at, min(at + 256, first + n))))
 
     def close(self) -> None:
+        self.forget()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -305,6 +350,18 @@ def file_system_of(fd: int) -> str:
     except OSError:
         pass
     return ""
+
+
+def _as_new(data: bytearray, size: int) -> bytearray:
+    """Memory of that size: this one, unless somebody still looks at it."""
+    if len(data) == size:
+        try:
+            data.pop()  # which is not allowed then
+            data.append(0)
+        except BufferError:
+            return bytearray(size)
+        return data
+    return bytearray(size)
 
 
 def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
@@ -365,6 +422,19 @@ class RAMBlock:
 
     def read_pages(self, first: int, n: int = 1) -> bytes:
         return self.store.read(first, n)
+
+    def buffers(self, first: int, n: int) -> list[bytes | memoryview]:
+        """The bytes of pages, a buffer each: as they were when `runs` looked at them."""
+        return self.store.buffers(first, n)
+
+    def buffer(self, first: int, n: int) -> bytes | memoryview:
+        """The bytes of pages in one piece, as they were when `runs` looked at them."""
+        return self.store.buffer(first, n)
+
+    def forget(self) -> None:
+        """The pages were read for the last time: nothing of them needs to be kept at hand."""
+        if isinstance(self.store, MappedStore):
+            self.store.forget()
 
     def write_pages(self, first: int, data: bytes | memoryview) -> None:
         """Put whole pages of real bytes, without marking them dirty."""

@@ -35,11 +35,19 @@ def migrate_ms(command: list[str], machine: tuple[str, ...]) -> float:
     ):
         for emulator in (source, destination):
             emulator.ask(_EVENTS)
-        time.sleep(_IDLE_S)
+        left_alone(source, destination)
         start_ns = time.perf_counter_ns()
         source.connection.sendall(b'{"execute": "migrate", "arguments": {"uri": "unix:%s/mig"}}\n' % folder.encode())
         wait_completed(source, destination)
         return (time.perf_counter_ns() - start_ns) / 1e6
+
+
+def left_alone(*emulators: Running) -> None:
+    """See them idle for a second: none has anything to say. Raises RuntimeError when one does."""
+    connections = [emulator.connection for emulator in emulators]
+    spoken = select.select(connections, (), (), _IDLE_S)[0]
+    if spoken:
+        raise RuntimeError(f"an idle emulator said {spoken[0].recv(65536)!r}")
 
 
 def wait_completed(*emulators: Running) -> None:

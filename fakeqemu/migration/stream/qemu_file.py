@@ -31,12 +31,10 @@ _BE64 = Struct(">Q")
 
 #: what one read asks for
 READ_SIZE = 1 << 18
-#: a rest of what was read that is smaller than this is made whole by a read of its own
-_SMALL_REST = 1 << 13
 #: buffers of this size travel as they are, smaller ones are copied together
 _NO_COPY_SIZE = 2048
 #: how many buffers one system call takes
-_MAX_BUFFERS = 64
+_MAX_BUFFERS = 1024
 
 #: what error texts call the channel
 SOCKET = "socket"
@@ -56,7 +54,7 @@ class QEMUFile:
     """One direction or both of a migration channel; without a channel, bytes in memory."""
 
     __slots__ = (
-        "_in", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "flushed", "kind", "limiter", "read_total",
+        "_in", "_in_end", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "flushed", "kind", "limiter", "read_total",
         "write_error",
     )  # fmt: skip
 
@@ -64,8 +62,10 @@ class QEMUFile:
         """`kind` is how QEMU's error texts call the channel: socket, command or file."""
         self.channel = channel
         self.kind = kind
-        self._in = b""
+        # What has arrived: _in[_pos:_in_end]. The same memory is used again and again.
+        self._in: bytes | bytearray = b""
         self._pos = 0
+        self._in_end = 0
         self._small = bytearray()
         self._iov: list[bytes | bytearray | memoryview] = []
         self._iov_size = 0
@@ -85,6 +85,7 @@ class QEMUFile:
         """A file to read `data` from."""
         f = QEMUFile()
         f._in = bytes(data)
+        f._in_end = len(data)
         return f
 
     # --- writing --------------------------------------------------------------------------------------
@@ -115,11 +116,11 @@ class QEMUFile:
         self._iov.append(data)
         self._iov_size += len(data)
 
-    def put_buffers(self, buffers: list[bytes | bytearray | memoryview]) -> None:
-        """Append many buffers. None is copied: all must stay as they are until the next flush."""
+    def put_buffers(self, buffers: list[bytes | bytearray | memoryview], size: int) -> None:
+        """Append many buffers, of `size` bytes in all. None is copied: all must stay as they are until the next flush."""
         self._close_small()
         self._iov += buffers
-        self._iov_size += sum(map(len, buffers))
+        self._iov_size += size
 
     def put_counted_string(self, text: str) -> None:
         data = text.encode()
@@ -146,7 +147,7 @@ class QEMUFile:
             return
         self._close_small()
         iov, self._iov = self._iov, []
-        self._iov_size = 0
+        size, self._iov_size = self._iov_size, 0
         for at in range(0, len(iov), _MAX_BUFFERS):
             part = iov[at : at + _MAX_BUFFERS]
             try:
@@ -154,7 +155,7 @@ class QEMUFile:
             except OSError as err:
                 self.write_error = QemuError(f"Unable to write to {self.kind}: {strerror(err.errno)}")
                 raise self.write_error from None
-            self.flushed += sum(map(len, part))
+            self.flushed += size if len(part) == len(iov) else sum(map(len, part))
 
     async def put_at(self, offset: int, data: bytes) -> None:
         """Write at a place of a file, at once, and leave the position; raises QemuError. The bytes count as sent."""
@@ -178,38 +179,45 @@ class QEMUFile:
     @property
     def available(self) -> int:
         """Bytes that can be read without waiting."""
-        return len(self._in) - self._pos
+        return self._in_end - self._pos
 
     async def fill(self, size: int) -> None:
         """Wait until `size` bytes are there; raises EndOfStream when they never will be, and forgets what was."""
-        while len(self._in) - self._pos < size:
-            # Behind the beginning of a record only its rest is asked for: no more than that is copied together.
-            left = len(self._in) - self._pos
+        while self._in_end - self._pos < size:
             try:
-                await self._read_more(size - left if 0 < left < _SMALL_REST else max(READ_SIZE, size - left))
+                await self._read_more(size - self.available)
             except EndOfStream:
-                self._pos = len(self._in)
+                self._pos = self._in_end
                 raise
 
     async def _read_more(self, size: int) -> None:
+        """Wait for more bytes; there is room for `size` of them at least."""
         if self.end is not None:
             raise self.end
-        chunk = b""
+        count = 0
         if self.channel is not None:
+            left = self._in_end - self._pos
+            rest = self._in[self._pos : self._in_end]
+            if type(self._in) is bytes or len(self._in) - left < max(size, READ_SIZE // 2):
+                self._in = bytearray(left + max(size, READ_SIZE))
+            buffer = memoryview(self._in)
+            buffer[:left] = rest
+            self._pos, self._in_end = 0, left
             try:
-                chunk = await self.channel.read(size)
+                count = await self.channel.read_into(buffer[left:])
             except OSError as err:
                 self.end = EndOfStream(f"Unable to read from {self.kind}: {strerror(err.errno)}")
                 raise self.end from None
-        if not chunk:
+        if not count:
             self.end = EndOfStream()
             raise self.end
-        self.read_total += len(chunk)
-        self._in = self._in[self._pos :] + chunk if self._pos < len(self._in) else chunk
-        self._pos = 0
+        self.read_total += count
+        self._in_end += count
 
-    def buffered(self) -> tuple[bytes, int]:
-        """What has arrived, and the position in it. For loaders of many small records; then `skip`."""
+    def buffered(self) -> tuple[bytes | bytearray, int]:
+        """What has arrived, and the position in it; from there on `available` bytes count. For loaders of many small
+        records; then `skip`. The next read overwrites it.
+        """
         return self._in, self._pos
 
     def skip(self, size: int) -> None:
@@ -217,7 +225,7 @@ class QEMUFile:
         self._pos += size
 
     async def get_byte(self) -> int:
-        if self._pos >= len(self._in):
+        if self._pos >= self._in_end:
             await self.fill(1)
         self._pos += 1
         return self._in[self._pos - 1]
@@ -231,10 +239,10 @@ class QEMUFile:
         """Up to `size` bytes, left where they are; fewer only at the end."""
         while self.available < size:
             try:
-                await self._read_more(max(READ_SIZE, size - self.available))
+                await self._read_more(size - self.available)
             except EndOfStream:
                 break
-        return self._in[self._pos : self._pos + size]
+        return bytes(self._in[self._pos : min(self._pos + size, self._in_end)])
 
     async def get_be16(self) -> int:
         await self.fill(2)
@@ -255,7 +263,7 @@ class QEMUFile:
         """Exactly `size` bytes; the caller has checked that the size is sane."""
         await self.fill(size)
         self._pos += size
-        return self._in[self._pos - size : self._pos]
+        return bytes(memoryview(self._in)[self._pos - size : self._pos])
 
     async def get_counted_string(self) -> str:
         """A counted string; bytes that are no text are kept readable."""
@@ -298,8 +306,7 @@ class QEMUFile:
         assert self.channel is not None
         assert self.bytes_transferred == self.flushed
         self.channel.seek(position)
-        self._in = b""
-        self._pos = 0
+        self._pos = self._in_end = 0
         self.end = None
 
     def shutdown(self) -> None:

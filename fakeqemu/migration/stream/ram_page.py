@@ -57,34 +57,39 @@ def zero_records(first_page: int, n: int) -> bytearray:
     return records
 
 
-def page_words(first_page: int, n: int) -> memoryview:
+def page_words(first_page: int, n: int) -> bytes:
     """The words of `n` page records from `first_page` on, all going on with the same block; eight bytes each."""
     start = first_page << TARGET_PAGE_BITS | RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_CONTINUE
     words = array("Q", range(start, start + (n << TARGET_PAGE_BITS), TARGET_PAGE_SIZE))
     if sys.byteorder == "little":
         words.byteswap()
-    return memoryview(words).cast("B")
+    return words.tobytes()
 
 
-def count_page_records(data: bytes, position: int, first_page: int, limit: int) -> int:
-    """How many whole page records of consecutive pages from `first_page` on stand in `data` at `position`, at most
-    `limit`, all going on with the same block.
+def count_page_records(
+    data: bytes | bytearray, position: int, first_page: int, limit: int, end: int | None = None
+) -> int:
+    """How many whole page records of consecutive pages from `first_page` on stand in `data` from `position` to
+    `end`, at most `limit`, all going on with the same block.
     """
-    word = first_page << TARGET_PAGE_BITS | RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_CONTINUE
-    limit = min(limit, (len(data) - position) // PAGE_RECORD_SIZE)
-    n = 0
-    while n < limit and WORD.unpack_from(data, position)[0] == word:
-        n += 1
-        word += TARGET_PAGE_SIZE
-        position += PAGE_RECORD_SIZE
-    return n
+    n = min(limit, ((len(data) if end is None else end) - position) // PAGE_RECORD_SIZE)
+    if n <= 0:
+        return 0
+    records = memoryview(data)[position : position + n * PAGE_RECORD_SIZE].cast("Q")
+    found = records[:: PAGE_RECORD_SIZE // 8].tobytes()
+    wanted = page_words(first_page, n)
+    if found == wanted:
+        return n
+    return next(i for i in range(n) if found[i * 8 : i * 8 + 8] != wanted[i * 8 : i * 8 + 8])
 
 
-def count_zero_records(data: bytes, position: int, first_page: int, limit: int) -> int:
-    """How many zero page records of consecutive pages from `first_page` on stand in `data` at `position`, at most
-    `limit`: those of which every byte is as `zero_records` makes it.
+def count_zero_records(
+    data: bytes | bytearray, position: int, first_page: int, limit: int, end: int | None = None
+) -> int:
+    """How many zero page records of consecutive pages from `first_page` on stand in `data` from `position` to
+    `end`, at most `limit`: those of which every byte is as `zero_records` makes it.
     """
-    n = min(limit, (len(data) - position) // ZERO_RECORD_SIZE)
+    n = min(limit, ((len(data) if end is None else end) - position) // ZERO_RECORD_SIZE)
     found = 0
     step = 16
     while found < n:

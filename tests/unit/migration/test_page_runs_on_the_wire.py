@@ -17,7 +17,8 @@ from fakeqemu.migration.stream.ram_page import (
     count_page_records,
     page_words,
 )
-from fakeqemu.system.ramblock import MappedStore, RAMBlock, SparseStore
+from fakeqemu.system.private_store import PrivateStore
+from fakeqemu.system.ramblock import REAL, MappedStore, RAMBlock, SparseStore
 
 FLAGS = RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_CONTINUE
 
@@ -79,3 +80,37 @@ def test_what_a_file_holds_is_found_across_holes_of_all_lengths() -> None:
         assert at == first + n
         assert found == [page for page in real if first <= page < first + n]
     block.close()
+
+
+@pytest.mark.parametrize("kind", ["sparse", "mapped", "private"])
+def test_buffers_of_pages_hold_what_the_pages_held_when_they_were_looked_at(kind: str) -> None:
+    def store() -> SparseStore | MappedStore:
+        if kind == "sparse":
+            return SparseStore()
+        return (MappedStore if kind == "mapped" else PrivateStore)(os.memfd_create("ram"))
+
+    block = RAMBlock("ram", 64 * TARGET_PAGE_SIZE, store())
+    chance = random.Random(3)
+    content = [chance.randbytes(TARGET_PAGE_SIZE) for _ in range(64)]
+    for page in (*range(10), *range(30, 64)):
+        block.write_pages(page, content[page])
+    first = [
+        b"".join(block.buffers(start, length)) for start, length, what in block.runs() if what == REAL
+    ]  # fmt: skip
+    assert first == [b"".join(content[:10]), b"".join(content[30:])]
+    held = block.buffers(30, 34)
+    next(iter(block.runs(0, 10)))  # another look does not change what somebody holds
+    assert b"".join(held) == bytes(block.buffer(30, 34)) == b"".join(content[30:])
+    block.write_pages(31, content[0])
+    next(iter(block.runs(30, 34)))
+    assert bytes(block.buffers(31, 1)[0]) == content[0]
+    assert bytes(block.buffer(28, 4)) == bytes(2 * TARGET_PAGE_SIZE) + content[30] + content[0]
+    block.forget()
+    block.close()
+
+
+def test_of_a_stream_only_what_has_arrived_is_counted() -> None:
+    data = bytearray(records(5, 4))
+    assert count_page_records(data, 0, 5, 100, 3 * PAGE_RECORD_SIZE) == 3
+    assert count_page_records(data, 0, 5, 100, 3 * PAGE_RECORD_SIZE - 1) == 2
+    assert count_page_records(data, PAGE_RECORD_SIZE, 6, 100, PAGE_RECORD_SIZE) == 0
