@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 #: QEMU sends a batch of this many real pages in one system call, and only then looks at the rate
 BATCH_PAGES = 32
+#: without a rate that could be exceeded there are more of them
+UNLIMITED_BATCH_PAGES = 256
 #: zero pages taken in one go
 ZERO_BATCH_PAGES = 1 << 14
 #: one PART lasts at most this long
-#: without a rate that could be exceeded there are more of them
-UNLIMITED_BATCH_PAGES = 256
 ITERATE_NS = 50 * NS_PER_MS
 
 
@@ -164,6 +164,7 @@ class RAMHandlers(SaveVMHandlers):
         self._stats.ram_remaining = lambda: left
         for block, _ in self._todo:
             block.dirty = None
+            block.forget()
         self._todo = []
 
     # --- pages ----------------------------------------------------------------------------------------
@@ -172,12 +173,12 @@ class RAMHandlers(SaveVMHandlers):
         """Send pages of this pass: until a time or as long as the rate allows; all of them when `until_ns` is None."""
         clock = self._vm.host.clock
         ahead = ZERO_BATCH_PAGES
+        batch = BATCH_PAGES if self._outgoing.rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
         while self._any_left():
             if until_ns is not None and not self.has_urgent:
                 if self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns:
                     return
             block, first, n, kind = self._take_run(ahead)
-            block.forget()
             # Looking at real pages means reading them: no more of them than are sent now.
             ahead = ZERO_BATCH_PAGES if kind == ZERO else batch
             if kind != ZERO and n > batch:
@@ -186,7 +187,6 @@ class RAMHandlers(SaveVMHandlers):
             await self._sink.put_pages(f, block, first, n, kind)
             if f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
                 await f.flush()
-        batch = BATCH_PAGES if self._outgoing.rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
 
     def _count_bytes(self, size: int) -> None:
         """Bytes of page records: before or after the guest was stopped."""
