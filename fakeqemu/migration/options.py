@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _UINT64_MASK = (1 << 64) - 1
 #: the target's page size, below which no xbzrle cache makes sense
 _PAGE_SIZE = 4096
+#: how long names of block nodes and of their bitmaps may be
+_NODE_NAME_BYTES = 31
+_BITMAP_NAME_BYTES = 1023
 
 #: what background-snapshot cannot go with, in the order in which QEMU looks
 _BACKGROUND_SNAPSHOT_EXCLUDES = (
@@ -44,6 +47,7 @@ _BACKGROUND_SNAPSHOT_EXCLUDES = (
 
 #: capabilities that change nothing here, or that are emulated; with any other one on, a migration is refused
 EMULATED_CAPABILITIES = (
+    "auto-converge",
     "events",
     "return-path",
     "pause-before-switchover",
@@ -154,7 +158,11 @@ class MigrationOptions:
                 if on(name):
                     raise QemuError(f"Background-snapshot is not compatible with {name}")
         if on("zero-copy-send") and (
-            not on("multifd") or self.get("multifd-compression", "none") != "none" or self.get("tls-creds")
+            not on("multifd")
+            or on("xbzrle")
+            or on("compress")
+            or self.get("multifd-compression", "none") != "none"
+            or self.get("tls-creds")
         ):
             raise QemuError("Zero copy only available for non-compressed non-TLS multifd migration")
         late = compat.migration_capabilities_when_listening and self.incoming_started()
@@ -166,7 +174,7 @@ class MigrationOptions:
             if late and not old.get("postcopy-preempt"):
                 raise QemuError("Postcopy preempt must be set before incoming starts")
         if on("multifd"):
-            if on("compress") and compat.migration_capabilities_when_listening:
+            if on("compress"):
                 raise QemuError("Multifd is not compatible with compress")
             if late and not old.get("multifd"):
                 raise QemuError("Multifd must be set before incoming starts")
@@ -299,8 +307,8 @@ def _check_block_bitmap_mapping(mapping: list[dict[str, Any]]) -> None:
             raise QemuError(f"The node alias '{alias}' is not well-formed")
         if len(alias.encode()) > 255:
             raise QemuError(f"The node alias '{alias}' is longer than 255 bytes")
-        if len(name.encode()) > 255:
-            raise QemuError(f"The node name '{name}' is longer than 255 bytes")
+        if len(name.encode()) > _NODE_NAME_BYTES:
+            raise QemuError(f"The node name '{name}' is longer than {_NODE_NAME_BYTES} bytes")
         if name in names:
             raise QemuError(f"The node name '{name}' is mapped twice")
         if alias in aliases:
@@ -317,8 +325,8 @@ def _check_bitmaps(node: dict[str, Any]) -> None:
     for bitmap in node["bitmaps"]:
         if len(bitmap["alias"].encode()) > 255:
             raise QemuError(f"The bitmap alias '{bitmap['alias']}' is longer than 255 bytes")
-        if len(bitmap["name"].encode()) > 255:
-            raise QemuError(f"The bitmap name '{bitmap['name']}' is longer than 255 bytes")
+        if len(bitmap["name"].encode()) > _BITMAP_NAME_BYTES:
+            raise QemuError(f"The bitmap name '{bitmap['name']}' is longer than {_BITMAP_NAME_BYTES} bytes")
         if bitmap["name"] in names:
             raise QemuError(f"The bitmap '{name}'/'{bitmap['name']}' is mapped twice")
         if bitmap["alias"] in aliases:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The source's half of the RAM section: which pages are dirty, and sending them in passes.
 
-A pass goes through what was dirty when the bitmap was last looked at ("synchronised"), lowest page first. Pages of zeroes
-travel as records of nine bytes, all others with their bytes.
+A pass goes through what was dirty when the bitmap was last looked at ("synchronised"), from the page on that was sent last,
+round and round. Pages of zeroes travel as records of nine bytes, all others with their bytes.
 
 With `ram=model` only real bytes travel. All other pages are counted as if they had: what went over the link up to a moment
 is a function of the time (`catch_up`), so that a pass over a terabyte is one step.
@@ -13,6 +13,7 @@ QEMU: migration/ram.c
 from __future__ import annotations
 
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
+from fakeqemu.migration.cpu_throttle import CPUThrottle
 from fakeqemu.migration.page_sink import PageSink, choose_sink
 from fakeqemu.migration.register import Pending, SaveVMHandlers
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS, RAM_SAVE_FLAG_MEM_SIZE, TARGET_PAGE_SIZE
@@ -20,6 +21,8 @@ from fakeqemu.system.ramblock import REAL, ZERO, PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fakeqemu.migration.outgoing import Outgoing
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
@@ -46,12 +49,14 @@ class RAMHandlers(SaveVMHandlers):
     """SaveVMHandlers of the entry "ram" of a source."""
 
     __slots__ = (
+        "_cursor",
         "_last_sync_ns",
         "_outgoing",
         "_period_pages",
         "_postcopy",
         "_sink",
         "_stats",
+        "_throttle",
         "_todo",
         "_urgent",
         "_vm",
@@ -63,6 +68,9 @@ class RAMHandlers(SaveVMHandlers):
         self._stats = outgoing.mig.stats
         #: blocks with the pages that are left of the current pass
         self._todo: list[tuple[RAMBlock, PageRuns]] = []
+        #: where to look for the next page: number of the block, page
+        self._cursor = 0, 0
+        self._throttle = CPUThrottle(self._vm, self.sync_bitmap)
         self._sink: PageSink = choose_sink(outgoing)
         self._last_sync_ns = 0
         self._period_pages = 0
@@ -85,13 +93,15 @@ class RAMHandlers(SaveVMHandlers):
         found = 0
         for block, runs in self._todo:
             assert block.dirty is not None
-            found += block.dirty.count
+            before = runs.count
             for first, n in block.dirty:
                 runs.add(first, n)
             block.dirty.clear()
+            found += runs.count - before  # those that still were to be sent got no dirtier
         now_ns = self._vm.host.clock.now_ns()
         self._period_pages += found
         if now_ns > self._last_sync_ns + NS_PER_S:
+            self._throttle.looked(self._period_pages * TARGET_PAGE_SIZE)
             self._stats.dirty_pages_rate = self._period_pages * NS_PER_S // (now_ns - self._last_sync_ns)
             self._last_sync_ns = now_ns
             self._period_pages = 0
@@ -118,6 +128,8 @@ class RAMHandlers(SaveVMHandlers):
                 self._todo.append((block, runs))
         self._stats.ram_total = sum(block.used_length for block, _ in self._todo)
         self._stats.ram_remaining = lambda: self.remaining_pages
+        self._stats.throttle = self._throttle
+        self._throttle.begin()
         self._last_sync_ns = self._vm.host.clock.now_ns()
         self.sync_bitmap()
         await put_block_list(f, self._vm, self._sink)
@@ -159,6 +171,7 @@ class RAMHandlers(SaveVMHandlers):
         await f.flush()
 
     def save_cleanup(self) -> None:
+        self._throttle.stop()
         self._sink.cleanup()
         left = self.remaining_pages
         self._stats.ram_remaining = lambda: left
@@ -202,26 +215,35 @@ class RAMHandlers(SaveVMHandlers):
 
     def _take_run(self, limit: int) -> tuple[RAMBlock, int, int, str]:
         """Take the next pages off the list: block, first page, how many (at most `limit`), what they hold."""
-        for block, runs in self._todo:
-            if self.has_urgent:
-                if self._urgent[0][0] is not block:
-                    continue
-                _, first, n = self._urgent[0]
-                run = runs.first_run(first)
-                assert run is not None
-                run = run[0], min(run[1], first + n - run[0])
-            else:
-                run = runs.first_run()
-            if run is not None:
-                first, n, kind = next(iter(block.runs(run[0], min(run[1], limit))))
-                runs.discard(first, n)
-                return block, first, n, kind
-        raise AssertionError("no page is left")
+        if self.has_urgent:
+            wanted, first, n = self._urgent[0]
+            number = next(at for at, (block, _) in enumerate(self._todo) if block is wanted)
+            first, n = next(self._todo[number][1].within(first, n))
+        else:
+            number, first, n = next(self._ahead())
+        block, runs = self._todo[number]
+        first, n, kind = next(iter(block.runs(first, min(n, limit))))
+        runs.discard(first, n)
+        self._cursor = number, first + n
+        return block, first, n, kind
+
+    def _ahead(self) -> Iterator[tuple[int, int, int]]:
+        """What is left in the order in which it goes: number of the block, first page, how many."""
+        number, page = self._cursor
+        for step in range(len(self._todo) + 1):
+            at = (number + step) % len(self._todo)
+            runs = self._todo[at][1]
+            # The block of the cursor comes twice: what is behind the cursor, at the end what is before it.
+            start, end = page if step == 0 else 0, page if step == len(self._todo) else 1 << 62
+            for first, n in runs.within(start, end - start):
+                yield at, first, n
 
     def _give_back(self, block: RAMBlock, first: int, n: int) -> None:
-        for other, runs in self._todo:
+        """Pages that were taken are not sent now: they are the next ones."""
+        for number, (other, runs) in enumerate(self._todo):
             if other is block:
                 runs.add(first, n)
+                self._cursor = number, first
 
     # --- postcopy -------------------------------------------------------------------------------------
 
@@ -317,13 +339,12 @@ class ModelRAMHandlers(RAMHandlers):
         """Bytes that have to flow until only so many pages of this pass are left."""
         pages = self.remaining_pages - pages_left
         size = 0
-        for block, runs in self._todo:
-            for first, n in runs:
-                for _, length, kind in block.runs(first, n):
-                    if pages <= 0:
-                        return size
-                    size += min(length, pages) * self._size(kind)
-                    pages -= length
+        for number, first, n in self._ahead():
+            for _, length, kind in self._todo[number][0].runs(first, n):
+                if pages <= 0:
+                    return size
+                size += min(length, pages) * self._size(kind)
+                pages -= length
         return size
 
     def _size(self, kind: str) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from fakeqemu.migration.cpu_throttle import CPUThrottle
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.xbzrle import XbzrleStats
     from fakeqemu.system.machine import Machine
@@ -36,7 +37,7 @@ class MigrationStats:
         "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
         "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
         "package_bytes", "pages_per_second", "pending", "postcopy_bytes", "postcopy_requests", "precopy_bytes",
-        "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes", "xbzrle",
+        "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes", "throttle", "xbzrle",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -80,6 +81,8 @@ class MigrationStats:
         self.pending = 0
         self.catch_up = None
         self.stream_bytes = lambda: 0
+        #: what slows the guest down
+        self.throttle: CPUThrottle | None = None
 
     @property
     def transferred(self) -> int:
@@ -167,6 +170,8 @@ def _source_info(mig: Migration, info: dict[str, Any]) -> None:
             if vm.compat.migration_top_remaining:
                 info["remaining"] = stats.pending
         info["ram"] = stats.ram_info(completed=completed)
+        if stats.throttle is not None and stats.throttle.percentage:
+            info["cpu-throttle-percentage"] = stats.throttle.percentage
         if mig.options.on("xbzrle"):
             from fakeqemu.migration.xbzrle import XbzrleStats
 

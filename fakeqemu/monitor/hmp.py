@@ -37,7 +37,7 @@ _AS_QMP = (
 #: `info` sub-commands written elsewhere: module and function
 _ELSEWHERE = {
     "cpus": "fakeqemu.system.info:info_cpus",
-    "dirty_rate": "fakeqemu.migration.dirtyrate:info_dirty_rate",
+    "dirty_rate": "fakeqemu.migration.qmp_cmds_dirty_rate:info_dirty_rate",
     "iothreads": "fakeqemu.system.info:info_iothreads",
     "kvm": "fakeqemu.system.info:info_kvm",
     "memdev": "fakeqemu.system.info:info_memdev",
@@ -46,7 +46,7 @@ _ELSEWHERE = {
     "migrate_capabilities": "fakeqemu.migration.hmp_cmds:info_migrate_capabilities",
     "migrate_parameters": "fakeqemu.migration.hmp_cmds:info_migrate_parameters",
     "qtree": "fakeqemu.hw.core.qtree:info_qtree",
-    "vcpu_dirty_limit": "fakeqemu.system.dirtylimit:info_vcpu_dirty_limit",
+    "vcpu_dirty_limit": "fakeqemu.system.qmp_cmds_dirty_limit:info_vcpu_dirty_limit",
 }
 
 #: commands with arguments: what they take (see hmp_arguments; without flags that the release lacks), module and function
@@ -54,9 +54,9 @@ _WITH_ARGUMENTS = {
     "announce_self": ("interfaces:s?,id:s?", "fakeqemu.net.announce:hmp_announce_self"),
     "calc_dirty_rate": (
         "dirty_ring:-r,dirty_bitmap:-b,second:l,sample_pages_per_GB:l?",
-        "fakeqemu.migration.dirtyrate:hmp_calc_dirty_rate",
+        "fakeqemu.migration.qmp_cmds_dirty_rate:hmp_calc_dirty_rate",
     ),
-    "cancel_vcpu_dirty_limit": ("cpu_index:l?", "fakeqemu.system.dirtylimit:hmp_cancel_vcpu_dirty_limit"),
+    "cancel_vcpu_dirty_limit": ("cpu_index:l?", "fakeqemu.system.qmp_cmds_dirty_limit:hmp_cancel_vcpu_dirty_limit"),
     "client_migrate_info": (
         "protocol:s,hostname:s,port:i?,tls_port:i?,cert_subject:s?",
         "fakeqemu.migration.hmp_actions:client_migrate_info",
@@ -69,7 +69,7 @@ _WITH_ARGUMENTS = {
     "migrate_set_parameter": ("parameter:s,value:S", "fakeqemu.migration.hmp_actions:migrate_set_parameter"),
     "set_vcpu_dirty_limit": (
         "dirty_rate:l,cpu_index:l?",
-        "fakeqemu.system.dirtylimit:hmp_set_vcpu_dirty_limit",
+        "fakeqemu.system.qmp_cmds_dirty_limit:hmp_set_vcpu_dirty_limit",
     ),
 }
 

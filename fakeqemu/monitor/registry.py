@@ -43,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "ringbuf-write",
         "yank",
     ),
-    "fakeqemu.migration.dirtyrate": ("calc-dirty-rate", "query-dirty-rate"),
+    "fakeqemu.migration.qmp_cmds_dirty_rate": ("calc-dirty-rate", "query-dirty-rate"),
     "fakeqemu.migration.qmp_cmds": (
         "client_migrate_info",
         "migrate",
@@ -82,7 +82,11 @@ MODULES: dict[str, tuple[str, ...]] = {
         "qom-list-types",
         "qom-set",
     ),
-    "fakeqemu.system.dirtylimit": ("cancel-vcpu-dirty-limit", "query-vcpu-dirty-limit", "set-vcpu-dirty-limit"),
+    "fakeqemu.system.qmp_cmds_dirty_limit": (
+        "cancel-vcpu-dirty-limit",
+        "query-vcpu-dirty-limit",
+        "set-vcpu-dirty-limit",
+    ),
     "fakeqemu.system.qmp_cmds": (
         "cont",
         "query-accelerators",

@@ -381,9 +381,11 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     CompatRow(
         "migration_throttle_sync",
-        "With auto-converge the dirty bitmap is looked at when five seconds have passed without that, after the first pass.",
-        (((), False), ((9, 2), True)),
-        "MIGRATION_PASS and a throttle that rises also while a pass takes long.",
+        "With auto-converge, whether the dirty bitmap is looked at when five seconds have passed without that, as a pass of its "
+        "own or silently.",
+        (((), "off"), ((9, 2), "pass"), ((11, 0), "silent")),
+        "A throttle that rises also while a pass takes long; MIGRATION_PASS then, or not.",
+        ("off", "pass", "silent"),
     ),
     CompatRow(
         "migration_top_remaining",

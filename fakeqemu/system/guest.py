@@ -34,8 +34,8 @@ class Guest:
     """The guest of one machine. `started` and `stopped` are called by the run state."""
 
     __slots__ = (
-        "_credit", "_position", "_since_ns", "_touch_rate", "_vm", "dirty_bytes_per_s", "on_start", "other_faults", "running",
-        "working_set",
+        "_credit", "_position", "_since_ns", "_touch_rate", "_vm", "dirty_bytes_per_s", "on_start",
+        "other_faults", "running", "throttle", "working_set",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -51,6 +51,8 @@ class Guest:
         self._since_ns = 0
         self._position = 0
         self._credit = 0  # bytes x ns not yet turned into pages
+        #: per cent of the time for which a migration has its vCPUs sleep
+        self.throttle = 0
 
     def configure(self, fake: dict[str, str]) -> None:
         """Take the settings that are the guest's; raises QemuError for a value that is no size."""
@@ -76,6 +78,11 @@ class Guest:
         if working_set is not None:
             self.working_set = working_set
 
+    def set_throttle(self, percentage: int) -> None:
+        """From now on its vCPUs sleep for this share of the time; 0 for not at all."""
+        self.sync()
+        self.throttle = percentage
+
     def started(self) -> None:
         self.running = True
         self._since_ns = self._vm.host.clock.now_ns()
@@ -93,7 +100,7 @@ class Guest:
         from fakeqemu.system.ramblock import PAGE_SIZE
 
         now_ns = self._vm.host.clock.now_ns()
-        self._credit += (now_ns - self._since_ns) * self.dirty_bytes_per_s
+        self._credit += (now_ns - self._since_ns) * self.dirty_bytes_per_s * (100 - self.throttle) // 100
         self._since_ns = now_ns
         pages, self._credit = divmod(self._credit, _NS_PER_S * PAGE_SIZE)
         return self._dirty(pages) if pages else 0

@@ -77,7 +77,7 @@ async def both(directory: Path, version: str, machine: str, ask: Callable[[Emula
 async def test_refusals_and_words(tmp_path: Path, version: str, machine: str) -> None:
     async def ask(vm: Emulator) -> list[Any]:
         calc = CALC if version == "7.2" else CALC + CALC_LATER
-        found = [(arguments, await told(vm, "calc-dirty-rate", arguments)) for arguments in calc]
+        found: list[Any] = [(arguments, await told(vm, "calc-dirty-rate", arguments)) for arguments in calc]
         found += [
             (unit, await told(vm, "query-dirty-rate", {"calc-time-unit": unit})) for unit in ("second", "millisecond")
         ]
