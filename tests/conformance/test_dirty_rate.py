@@ -102,6 +102,7 @@ async def test_a_measurement(tmp_path: Path, version: str, machine: str, mode: s
         while (info := await told(vm, "query-dirty-rate", {}))["status"] != "measured":
             # No event tells: look again, unless the emulator ends.
             with contextlib.suppress(TimeoutError):
+                assert vm.process is not None
                 await asyncio.wait_for(vm.process.wait(), 10 * LOOK_AGAIN_S)
         assert info.pop("start-time") > 0
         text = re.sub(r"Start Time: \d+", "Start Time: T", await vm.hmp("info dirty_rate"))
