@@ -102,7 +102,7 @@ class Incoming:
 
     __slots__ = (
         "_address",
-        "_channel", "_error", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
+        "_channel", "_error", "_extra", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
         "multifd", "postcopy", "state",
     )  # fmt: skip
 
@@ -118,6 +118,8 @@ class Incoming:
         self._address: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._channel: Channel | None = None
+        #: connections that came while the first one was looked at
+        self._extra: list[Channel] = []
         self._f: QEMUFile | None = None
         self._load: LoadVM | None = None
         #: channels for pages beside the main one
@@ -169,8 +171,9 @@ class Incoming:
     def _on_channel(self, channel: Channel) -> None:
         waits = self._channel is None or (self.multifd is not None and not self.multifd.complete)
         if not waits or self.state != st.SETUP:
-            self._vm.error_report("socket_accept_incoming_migration: Extra incoming migration connection; ignoring")
-            channel.close()
+            self._extra.append(channel)
+            if self.state != st.SETUP or self.multifd is not None:
+                self._ignore_extra()
             return
         if self.multifd is None:
             self._channel = channel
@@ -178,12 +181,20 @@ class Incoming:
             self._listener.pause()  # one after the other: what this one is decides about the next
         self._mig.start(self._take_in(channel), "mig/dst/main")
 
+    def _ignore_extra(self) -> None:
+        """QEMU comes to further connections when it knows what the first one is."""
+        extra, self._extra = self._extra, []
+        for channel in extra:
+            self._vm.error_report("socket_accept_incoming_migration: Extra incoming migration connection; ignoring")
+            channel.close()
+
     async def _take_in(self, channel: Channel) -> None:
         """Find out what a connection is for; load when all are there."""
         is_pipe = not channel.is_socket and self._address["transport"] != "file"
         if is_pipe and not await channel.peek(1):
             return  # QEMU waits for input, and the end of a pipe is none: it stays in setup (seen on 11.1.2)
         kind = await self._identify(channel)
+        self._ignore_extra()
         if kind is None:
             await self._refuse(channel, None)
             return

@@ -38,8 +38,12 @@ if TYPE_CHECKING:
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Future, Task
     from fakeqemu.migration.postcopy_ram import PostcopySource
+    from fakeqemu.migration.register import Pending
     from fakeqemu.migration.state import Migration
     from fakeqemu.system.machine import Machine
+
+#: statuses in which the failure of a channel is told before the main task tells it
+_SAID_BY_CHANNELS = (st.SETUP, st.ACTIVE, st.PRE_SWITCHOVER, st.DEVICE)
 
 # What the loop does next.
 _ITERATE, _COMPLETE, _POSTCOPY = "iterate", "complete", "postcopy"
@@ -107,7 +111,7 @@ class Outgoing:
             self._task = self.mig.start(self._connect_and_run(), "mig/src/main")
         else:
             channel = channels.open_now(self.vm, address)
-            self._task = self.mig.start(self._run_later(channel), "mig/src/main")
+            self._task = self.mig.start(self._connect_and_run(channel), "mig/src/main")
 
     def refuse(self, error: QemuError) -> None:
         """The migration ends before it began to send."""
@@ -122,10 +126,13 @@ class Outgoing:
             mig.set_state(st.FAILED)
         self._unregister_yank()
 
-    async def _connect_and_run(self) -> None:
+    async def _connect_and_run(self, opened: Channel | None = None) -> None:
         self._connecting = True
         try:
-            channel = await channels.connect(self.vm, self.address)
+            if opened is None:
+                channel = await channels.connect(self.vm, self.address)
+            else:
+                channel = await channels.secure(self.vm, self.address, opened)
         except QemuError as err:
             if not self.vm.compat.migration_failing_state:
                 self.vm.error_report(err.desc)
@@ -213,7 +220,8 @@ class Outgoing:
         now_ns = self.vm.host.clock.now_ns()
         stats.setup_ns = now_ns - stats.start_ns
         self.check_cancelled()
-        self.mig.set_state(st.ACTIVE)
+        if self.mig.state == st.SETUP:  # no channel has failed
+            self.mig.set_state(st.ACTIVE)
         self.rate.open(now_ns)
         if failure is not None:
             raise failure
@@ -229,16 +237,17 @@ class Outgoing:
         self.switchover_ack.asked(pending)
         stats.pending = pending.total
         threshold = self.rate.threshold_bytes()
+        self._trace_pending(pending, threshold)
         before_stop = pending.total - pending.postcopy
         low = before_stop <= threshold if compat.migration_pending_equal else pending.total < threshold
         if low:
             pending = await savevm.pending_exact()
             self.switchover_ack.asked(pending)
             stats.pending = pending.total
+            self._trace_pending(pending, threshold, exact=True)
             if compat.migration_expected_downtime_exact:
                 bandwidth = self.rate.switchover_bandwidth()
                 stats.expected_downtime_ms = pending.total // bandwidth if bandwidth else INT64_MAX
-        self.vm.trace("migrate_pending", size=pending.total, threshold=threshold)
         if not self.switchover_ack.allows_switchover():
             return _ITERATE
         complete = pending.total == 0 or pending.total < threshold
@@ -246,6 +255,19 @@ class Outgoing:
         if wanted and (compat.migration_postcopy_first or not complete):
             return _POSTCOPY
         return _COMPLETE if complete else _ITERATE
+
+    def _trace_pending(self, pending: Pending, threshold: int, *, exact: bool = False) -> None:
+        """What a look at what is left has found, in the events that releases have for it."""
+        trace, size, postcopy = self.vm.trace, pending.total, pending.postcopy
+        if not exact:
+            trace("migrate_pending", size=size, max=threshold, pre=size - postcopy, compat=0, post=postcopy)
+        trace(
+            "migrate_pending_exact" if exact else "migrate_pending_estimate", size=size, pre=size - postcopy, post=postcopy
+        )
+        trace(
+            "qemu_savevm_query_pending", exact=exact, final=False, precopy=pending.precopy, stopcopy=pending.stopcopy,
+            postcopy=postcopy, total=size, new_acks=pending.acks, all_acks=self.switchover_ack.pending,
+        )  # fmt: skip
 
     async def _run_postcopy(self, savevm: SaveVM) -> None:
         from fakeqemu.migration.postcopy_ram import PostcopySource
@@ -260,7 +282,8 @@ class Outgoing:
             await self.savevm.iterate(exceeded, postcopy=postcopy)
         except QemuError:
             if self.vm.compat.migration_save_errors_printed:
-                self.vm.error_report("failed to save SaveStateEntry with id(name): 1(ram): -5")
+                number = -1 if self.multifd is not None and self.multifd.error is not None else -5
+                self.vm.error_report(f"failed to save SaveStateEntry with id(name): 1(ram): {number}")
             raise
         self.check()
 
@@ -370,6 +393,8 @@ class Outgoing:
     def channel_failed(self, error: QemuError) -> None:
         """Break the main channel for this reason, unless there was one: another channel has broken, or `migrate-pause`."""
         self.mig.set_error(error)
+        if self.vm.compat.migration_failing_state and self.mig.state in _SAID_BY_CHANNELS:
+            self.mig.set_state(st.FAILING)
         if self.f is not None:
             if self.f.write_error is None:
                 self.f.write_error = error
