@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MODULES = (
     "array", "binascii", "struct", "json.decoder", "json.encoder", "fakeqemu.qapi.events", "fakeqemu.system.fds",
     "fakeqemu.migration.stream.section", "fakeqemu.migration.stream.ram_page", "fakeqemu.migration.stream.qemu_file",
-    "fakeqemu.migration.stream.vmstate", "fakeqemu.migration.stream.vmdesc", "fakeqemu.migration.stream.return_path",
+    "fakeqemu.migration.stream.vmstate", "fakeqemu.migration.stream.vmstate_fields", "fakeqemu.migration.stream.vmdesc",
+    "fakeqemu.migration.stream.return_path",
     "fakeqemu.migration.state", "fakeqemu.migration.options", "fakeqemu.migration.stats", "fakeqemu.migration.global_state",
     "fakeqemu.migration.configuration", "fakeqemu.migration.savevm", "fakeqemu.migration.channel",
     "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.ram", "fakeqemu.migration.switchover",

@@ -9,27 +9,20 @@ QEMU: migration/savevm.c (vmstate_configuration)
 
 from __future__ import annotations
 
+from fakeqemu.migration.stream.qemu_file import c_string
 from fakeqemu.migration.stream.section import CONFIGURATION_CAPABILITIES
-from fakeqemu.migration.stream.vmstate import (
-    LoadError,
-    PostLoadError,
-    VMStateDescription,
-    buffer,
-    custom,
-    load_state,
-    uint32,
-)
+from fakeqemu.migration.stream.vmstate import LoadError, PostLoadError, VMStateDescription, load_state
+from fakeqemu.migration.stream.vmstate_fields import buffer_from, custom, uint8, uint32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.migration.stream.vmstate import Field
     from fakeqemu.system.machine import Machine
 
 _TARGET_PAGE_BITS = 12
-#: no machine type has a longer name
-_MAX_NAME_LENGTH = 4096
 
 
 def listed_capabilities(vm: Machine) -> list[str]:
@@ -74,56 +67,52 @@ def _field(name: str, kind: str, size: int, array_length: int = 1) -> dict[str, 
 class Configuration:
     """What came in. `load` checks it against the machine."""
 
-    __slots__ = ("_vm", "capabilities", "len", "name", "target_page_bits", "uuid")
+    __slots__ = ("_vm", "capabilities", "caps_count", "len", "name", "target_page_bits", "uuid")
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self.len = 0
         self.name = b""
         self.target_page_bits = _TARGET_PAGE_BITS
-        self.capabilities: list[str] | None = None
-        self.uuid = b""
+        self.caps_count = 0
+        self.capabilities: list[str] = []
+        self.uuid: dict[str, list[int]] = {"data": [0] * 16}
 
     async def load(self, f: QEMUFile) -> None:
         """Read the section; raises LoadError."""
-        await load_state(f, self._description(f), self, 1)
+        await load_state(f, self._description(), self, 0)
 
-    def _description(self, f: QEMUFile) -> VMStateDescription:
-        async def get_name(_f: QEMUFile) -> bytes:
-            if self.len > _MAX_NAME_LENGTH:
-                await f.drop(self.len)  # the stream ends long before
-            return await f.get_buffer(self.len)
-
-        async def get_capabilities(_f: QEMUFile) -> list[str]:
-            names = [await f.get_counted_string() for _ in range(min(await f.get_be32(), 256))]
-            for name in names:
-                if name not in self._vm.migration.options.capabilities:
-                    text = f"Received unknown capability {name}"
-                    raise LoadError(text, old_lines=[text])
-            return names
+    def _description(self) -> VMStateDescription:
+        async def get_capability(f: QEMUFile) -> str:
+            name = await f.take_counted_string()
+            if name not in self._vm.migration.options.capabilities:
+                text = f"Received unknown capability {name}"
+                raise LoadError(text, old_lines=[text])
+            return name
 
         def unused_put(_f: QEMUFile, _value: Any) -> None:
             raise AssertionError
 
-        def sub(name: str, field: Any, **hooks: Any) -> VMStateDescription:
-            return VMStateDescription(f"configuration/{name}", 1, 1, (field,), **hooks)
+        def sub(name: str, *fields: Field, **hooks: Any) -> VMStateDescription:
+            return VMStateDescription(f"configuration/{name}", 1, 1, fields, **hooks)
 
+        listed = custom("capabilities", "capability", 0, unused_put, get_capability, count_from="caps_count")
         return VMStateDescription(
             "configuration",
             1,
             0,
-            (uint32("len"), custom("name", "buffer", 0, unused_put, get_name)),
+            (uint32("len"), buffer_from("name", "len")),
             subsections=(
                 sub("target-page-bits", uint32("target_page_bits")),
-                sub("capabilities", custom("capabilities", "capability", 0, unused_put, get_capabilities)),
-                sub("uuid", buffer("uuid", 16), post_load=lambda _state, _version: self._check_uuid()),
+                sub("capabilities", uint32("caps_count"), listed),
+                sub("uuid", uint8("uuid.data", count=16), post_load=lambda _state, _version: self._check_uuid()),
             ),
             post_load=lambda _state, _version: self._check(),
         )
 
     def _check(self) -> None:
         assert self._vm.board is not None
-        name = self.name.decode("utf-8", "backslashreplace")
+        name = c_string(self.name)
         if name != self._vm.board.name:
             text = f"Machine type received is '{name}' and local is '{self._vm.board.name}'"
             raise PostLoadError(text, in_chain=True)
@@ -132,7 +121,7 @@ class Configuration:
             raise PostLoadError(text, in_chain=True)
         for capability in CONFIGURATION_CAPABILITIES:
             local = self._vm.migration.options.on(capability)
-            remote = capability in (self.capabilities or ())
+            remote = capability in self.capabilities
             if local != remote:
                 word = ("off", "on")
                 line = f"Capability {capability} is {word[local]}, but received capability is {word[remote]}"
@@ -140,12 +129,13 @@ class Configuration:
                 raise PostLoadError("Failed to validate capabilities", in_chain=True, said=False)
 
     def _check_uuid(self) -> None:
-        received = format_uuid(self.uuid)
+        data = bytes(self.uuid["data"])
+        received = format_uuid(data)
         local = self._vm.uuid
         if local is None:
             text = f"UUID is received {received}, but local uuid isn't set"
             self._vm.error_report(f"warning: {text}")
-        elif local != self.uuid:
+        elif local != data:
             raise PostLoadError(f"UUID received is {received} and local is {format_uuid(local)}")
 
 

@@ -8,7 +8,9 @@ QEMU: migration/global_state.c
 
 from __future__ import annotations
 
-from fakeqemu.migration.stream.vmstate import PostLoadError, VMStateDescription, buffer, uint8, uint32
+from fakeqemu.migration.stream.qemu_file import c_string
+from fakeqemu.migration.stream.vmstate import PostLoadError, VMStateDescription
+from fakeqemu.migration.stream.vmstate_fields import buffer, uint8, uint32
 from fakeqemu.system.runstate import RUNNING, SUSPENDED, TRANSITIONS
 
 TYPE_CHECKING = False
@@ -53,7 +55,7 @@ class GlobalState:
     def post_load(self) -> None:
         """Take what came; raises PostLoadError for a run state that does not exist."""
         limit = _NAME_SIZE - 1 if self._vm.compat.migration_globalstate_suspended else _OLD_NAME_SIZE
-        name = self.runstate.partition(b"\0")[0][:limit].decode("utf-8", "backslashreplace")
+        name = c_string(self.runstate[:limit])
         self._vm.trace("migrate_global_state_post_load", state=name)
         self._vm.faults.check("migrate_global_state_post_load", state=name)
         if name not in TRANSITIONS:

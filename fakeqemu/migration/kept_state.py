@@ -83,7 +83,8 @@ class KeptState:
             if described is not None:
                 return described
             if len(ahead) < wanted:
-                break  # the end
+                self._f.end = None  # only looked at: what comes before it is to be read yet
+                break
             wanted = len(ahead) + 1
         return {}
 

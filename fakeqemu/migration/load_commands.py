@@ -10,7 +10,7 @@ import errno
 
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section as s
-from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile
+from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile, c_string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def run_command(load: LoadVM, command: int, length: int) -> bool:
         load.open_return_path()
         await load.approval.return_path_opened()
     elif command == s.MIG_CMD_PING:
-        value = await load.f.get_be32()
+        value = await load.f.take_uint(4)
         if not load.return_path_open:
             raise load.fault(errno.EPERM, f"CMD_PING (0x{value:x}) received with no return path")
         await load.send(rp.MIG_RP_MSG_PONG, value.to_bytes(4, "big"))
@@ -57,7 +57,7 @@ async def run_command(load: LoadVM, command: int, length: int) -> bool:
 
 
 async def _packaged(load: LoadVM) -> bool:
-    size = await load.f.get_be32()
+    size = await load.f.take_uint(4)
     if size > _MAX_PACKAGE:
         raise load.fault(errno.EINVAL, f"CMD_PACKAGED: Unreasonably large packaged state: {size}")
     package = bytearray()
@@ -93,7 +93,7 @@ async def _postcopy(load: LoadVM, command: int, length: int) -> bool:
             load.vm.error_report(f"{warning}loadvm_postcopy_handle_resume: illegal resume received")
         return False
     if command == s.MIG_CMD_RECV_BITMAP:
-        await _recv_bitmap(load)
+        await _recv_bitmap(load, length)
         return False
     if postcopy is None:
         raise load.fault(errno.EPERM, f"CMD_{s.COMMANDS[command][0]} in wrong postcopy state (0)")
@@ -126,8 +126,16 @@ async def _advise(load: LoadVM, length: int) -> None:
         load.postcopy = incoming.postcopy = PostcopyIncoming(incoming, load)
 
 
-async def _recv_bitmap(load: LoadVM) -> None:
-    name = await load.f.get_counted_string()
+async def _recv_bitmap(load: LoadVM, length: int) -> None:
+    f = load.f
+    data = await f.take(size := await f.take_uint(1))
+    if not size or len(data) < size:
+        text = "failed to read block name"
+        raise load.fault(errno.EINVAL, text, old=[f"loadvm_handle_recv_bitmap: {text}"])
+    if length != size + 1:
+        text = f"invalid payload length ({length})"
+        raise load.fault(errno.EINVAL, text, old=[f"loadvm_handle_recv_bitmap: {text}"])
+    name = c_string(data)
     for block in load.vm.ram_blocks:
         if block.idstr == name:
             break
@@ -139,8 +147,8 @@ async def _recv_bitmap(load: LoadVM) -> None:
 
 
 async def _check_page_sizes(load: LoadVM) -> None:
-    remote = await load.f.get_be64()
-    remote_target = await load.f.get_be64()
+    remote = await load.f.take_uint(8)
+    remote_target = await load.f.take_uint(8)
     local = 0
     for block in load.vm.ram_blocks:
         local |= block.page_size

@@ -17,7 +17,7 @@ from fakeqemu.migration.ram_load import RAMLoadHandlers
 from fakeqemu.migration.savevm import RAM, assemble
 from fakeqemu.migration.stream import section as s
 from fakeqemu.migration.stream import vmstate
-from fakeqemu.migration.stream.qemu_file import EndOfStream
+from fakeqemu.migration.stream.qemu_file import EndOfStream, c_string
 from fakeqemu.migration.stream.vmstate import LoadError
 from fakeqemu.migration.switchover_ack import SwitchoverApproval
 
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
 
-_TARGET_PAGE_BITS = 12
-#: a configuration's machine type is not longer than this
-_MAX_NAME = 1024
-
 
 class LoadFault(StreamError):
     """The load has failed; everything that goes to stderr was printed already. `desc` is the chain of reasons."""
@@ -43,7 +39,7 @@ class LoadVM:
     """One incoming stream."""
 
     __slots__ = (
-        "_by_id", "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm",
+        "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm",
         "approval", "complete", "postcopy",
     )  # fmt: skip
 
@@ -54,7 +50,6 @@ class LoadVM:
         self._kept = KeptState(vm, f)
         self._send = send
         self._return_path_open = False
-        self._by_id: dict[int, SaveStateEntry] = {}
         self._set_up: list[SaveStateEntry] = []
         self.approval = SwitchoverApproval(self)
         #: set when the source says that it may turn to postcopy
@@ -90,7 +85,7 @@ class LoadVM:
         assert ram is not None
         ram.handlers = RAMLoadHandlers(self._vm)
         for entry in self._vm.savevm.entries:
-            entry.load_section_id = -1
+            entry.load_section_id = entry.load_version_id = 0
         await self._header()
         await self._setup()
         self.approval.count()
@@ -122,19 +117,13 @@ class LoadVM:
 
     async def _header(self) -> None:
         f = self._f
-        try:
-            magic = await f.get_be32()
-        except EndOfStream:
-            magic = 0
+        magic = await f.take_uint(4)
         if magic != s.QEMU_VM_FILE_MAGIC:
             raise self._fault(
                 errno.EINVAL, f"Not a migration stream, magic: {magic:x} != {s.QEMU_VM_FILE_MAGIC:x}",
                 old=["Not a migration stream"],
             )  # fmt: skip
-        try:
-            version = await f.get_be32()
-        except EndOfStream:
-            version = 0
+        version = await f.take_uint(4)
         if version == s.QEMU_VM_FILE_VERSION_COMPAT:
             raise self._fault(
                 errno.EOPNOTSUPP, "SaveVM v2 format is obsolete and no longer supported",
@@ -143,16 +132,13 @@ class LoadVM:
         if version != s.QEMU_VM_FILE_VERSION:
             raise self._fault(
                 errno.EOPNOTSUPP,
-                f"Unsupported migration stream version, file version {version} != {s.QEMU_VM_FILE_VERSION}",
+                f"Unsupported migration stream version, file version {version:x} != {s.QEMU_VM_FILE_VERSION:x}",
                 old=["Unsupported migration stream version"],
             )
-        try:
-            kind = await f.get_byte()
-        except EndOfStream:
-            kind = 0
+        kind = await f.take_uint(1)
         if kind != s.QEMU_VM_CONFIGURATION:
             raise self._fault(
-                errno.EINVAL, f"Configuration section missing, {kind} != {s.QEMU_VM_CONFIGURATION}",
+                errno.EINVAL, f"Configuration section missing, {kind:x} != {s.QEMU_VM_CONFIGURATION:x}",
                 old=["Configuration section missing"],
             )  # fmt: skip
         await self._configuration()
@@ -174,7 +160,6 @@ class LoadVM:
         """A load of the same stream that reads from elsewhere: from a package."""
         part = LoadVM(self._vm, f, self._send)
         part._return_path_open = self._return_path_open
-        part._by_id = self._by_id
         part.postcopy = self.postcopy
         return part
 
@@ -186,11 +171,10 @@ class LoadVM:
         """Read sections and commands to the end; True when a command has ended it before. Raises LoadFault."""
         f = self._f
         while True:
-            try:
-                kind = await f.get_byte()
-            except EndOfStream as err:
-                chain = f"Failed to load section ID: stream error: -{err.errno}: {err.reason}"
-                raise self._fault(err.errno, chain, old=[]) from None
+            kind = await f.take_uint(1)
+            if f.end is not None:
+                chain = f"Failed to load section ID: stream error: -{f.end.errno}: {f.end.reason}"
+                raise self._fault(f.end.errno, chain, old=[])
             self._vm.trace("qemu_loadvm_state_section", section_type=kind)
             await self.fault_point("qemu_loadvm_state_section", section_type=kind)
             if kind in (s.QEMU_VM_SECTION_START, s.QEMU_VM_SECTION_FULL):
@@ -208,18 +192,16 @@ class LoadVM:
 
     async def _start_or_full(self, kind: int) -> None:
         f, vm = self._f, self._vm
-        section_id = 0
-        try:
-            section_id = await f.get_be32()
-            idstr = await f.get_counted_string()
-        except EndOfStream:
-            raise self._fault(errno.EINVAL, f"Unable to read ID string for section {section_id}") from None
-        try:
-            instance_id = await f.get_be32()
-            version_id = await f.get_be32()
-        except EndOfStream as err:
-            chain = f"Failed to read instance/version ID: -{err.errno}"
-            raise self._fault(err.errno, chain, old=[f"qemu_loadvm_section_start_full: {chain}"]) from None
+        section_id = await f.take_uint(4)
+        name = await f.take(size := await f.take_uint(1))
+        if not size or len(name) < size:
+            raise self._fault(errno.EINVAL, f"Unable to read ID string for section {section_id}")
+        idstr = c_string(name)
+        instance_id = await f.take_uint(4)
+        version_id = await f.take_uint(4)
+        if f.end is not None:
+            chain = f"Failed to read instance/version ID: -{f.end.errno}"
+            raise self._fault(f.end.errno, chain, old=[f"qemu_loadvm_section_start_full: {chain}"])
         vm.trace(
             "qemu_loadvm_state_section_startfull", section_id=section_id, idstr=idstr, instance_id=instance_id,
             version_id=version_id,
@@ -232,11 +214,10 @@ class LoadVM:
             )
             raise self._fault(errno.EINVAL, f"Unknown {tail}", old=[f"Unknown savevm {tail}"])
         if version_id > entry.version_id:
-            text = f"unsupported version {version_id} for '{idstr}' v{entry.version_id}"
+            text = f"unsupported version {_signed(version_id)} for '{idstr}' v{entry.version_id}"
             raise self._fault(errno.EINVAL, text, old=[f"savevm: {text}"])
         entry.load_section_id = section_id
         entry.load_version_id = version_id
-        self._by_id[section_id] = entry
         start_ns = vm.host.clock.now_ns()
         try:
             await self._load_entry(entry)
@@ -255,22 +236,27 @@ class LoadVM:
         await self._footer(entry)
 
     async def _part_or_end(self) -> None:
-        try:
-            section_id = await self._f.get_be32()
-        except EndOfStream as err:
-            chain = f"Failed to read section ID: -{err.errno}"
-            raise self._fault(err.errno, chain, old=[f"qemu_loadvm_section_part_end: {chain}"]) from None
+        f = self._f
+        section_id = await f.take_uint(4)
+        if f.end is not None:
+            chain = f"Failed to read section ID: -{f.end.errno}"
+            raise self._fault(f.end.errno, chain, old=[f"qemu_loadvm_section_part_end: {chain}"])
         self._vm.trace("qemu_loadvm_state_section_partend", section_id=section_id)
-        entry = self._by_id.get(section_id)
+        entry = self._owner(section_id)
         if entry is None:
-            text = f"section {section_id}"
+            text = f"section {_signed(section_id)}"
             raise self._fault(errno.EINVAL, f"Unknown {text}", old=[f"Unknown savevm {text}"])
         try:
             await self._load_entry(entry)
         except LoadError as err:
-            where = f"error while loading state section id {section_id}({entry.idstr})"
+            where = f"error while loading state section id {_signed(section_id)}({entry.idstr})"
             raise self._fault(err.errno, err.desc, old=[*err.old_lines, where], lines=err.lines) from None
         await self._footer(entry)
+
+    def _owner(self, section_id: int) -> SaveStateEntry | None:
+        """Whose section began under this number: the first one. Those that have not begun have 0."""
+        entries = self._vm.savevm.entries
+        return next((e for e in sorted(entries, key=_is_ram) if e.load_section_id == section_id), None)
 
     async def _load_entry(self, entry: SaveStateEntry) -> None:
         """Have the owner read its bytes; raises LoadError."""
@@ -306,19 +292,15 @@ class LoadVM:
 
     async def _footer(self, entry: SaveStateEntry) -> None:
         f = self._f
-        chain = f"Section footer error, section_id: {entry.load_section_id}"
-        try:
-            mark = await f.get_byte()
-        except EndOfStream as err:
-            line = f"check_section_footer: Read section footer failed: -{err.errno}"
-            raise self._fault(errno.EINVAL, chain, old=[line], lines=[line]) from None
+        chain = f"Section footer error, section_id: {_signed(entry.load_section_id)}"
+        mark = await f.take_uint(1)
+        if f.end is not None:
+            line = f"check_section_footer: Read section footer failed: -{f.end.errno}"
+            raise self._fault(errno.EINVAL, chain, old=[line], lines=[line])
         if mark != s.QEMU_VM_SECTION_FOOTER:
             line = f"Missing section footer for {entry.idstr}"
             raise self._fault(errno.EINVAL, chain, old=[line], lines=[line])
-        try:
-            read_id = await f.get_be32()
-        except EndOfStream:
-            read_id = 0
+        read_id = await f.take_uint(4)
         if read_id != entry.load_section_id:
             line = (
                 f"Mismatched section id in footer for {entry.idstr} - read 0x{read_id:x} "
@@ -331,12 +313,10 @@ class LoadVM:
     async def _command(self) -> bool:
         from fakeqemu.migration.load_commands import run_command
 
-        try:
-            command = await self._f.get_be16()
-            length = await self._f.get_be16()
-        except EndOfStream as err:
-            chain = f"Failed to load VM process command: stream error: -{err.errno}"
-            raise self._fault(err.errno, chain, old=[]) from None
+        f = self._f
+        command, length = await f.take_uint(2), await f.take_uint(2)
+        if f.end is not None:
+            raise self._fault(f.end.errno, f"Failed to load VM process command: stream error: -{f.end.errno}", old=[])
         try:
             return await run_command(self, command, length)
         except EndOfStream:
@@ -385,3 +365,13 @@ class LoadVM:
             await f.drop(await f.get_be32())
         except EndOfStream:
             self.complete = False
+
+
+def _signed(number: int) -> int:
+    """A number of 32 bits as QEMU prints it, and compares it."""
+    return number - (1 << 32) if number >> 31 else number
+
+
+def _is_ram(entry: SaveStateEntry) -> bool:
+    """The RAM has no place among the described devices: any of them is found before it."""
+    return entry.idstr == RAM

@@ -15,8 +15,10 @@ from fakeqemu.migration.register import SaveVMHandlers
 from fakeqemu.migration.stream.qemu_file import EndOfStream
 from fakeqemu.migration.stream.ram_page import (
     PAGE_RECORD_SIZE,
+    RAM_SAVE_FLAG_COMPRESS_PAGE,
     RAM_SAVE_FLAG_CONTINUE,
     RAM_SAVE_FLAG_EOS,
+    RAM_SAVE_FLAG_HOOK,
     RAM_SAVE_FLAG_MEM_SIZE,
     RAM_SAVE_FLAG_MULTIFD_FLUSH,
     RAM_SAVE_FLAG_PAGE,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.ramblock import RAMBlock
 
 _FLAGS_MASK = TARGET_PAGE_SIZE - 1
+_SIZE_MASK = (1 << 64) - 1
 _PAGE_FLAGS = RAM_SAVE_FLAG_ZERO | RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_XBZRLE
 #: zero pages recognised in one go
 _ZERO_RUN = 1 << 15
@@ -70,20 +73,18 @@ class RAMLoadHandlers(SaveVMHandlers):
         if version_id != RAM_VERSION:
             raise StreamError("")
         self._vm.faults.check("ram_load_start")
+        compat = self._vm.compat
         while True:
-            try:
-                await f.fill(8)
-            except EndOfStream:
+            word = await f.take_uint(8) if f.available < 8 else self._next_word(f)
+            if f.end is not None and compat.migration_ram_word_checked:
                 self._vm.error_report("Getting RAM address failed")
-                raise
-            buffer, position = f.buffered()
-            word: int = WORD.unpack_from(buffer, position)[0]
+                raise f.end
             flags = word & _FLAGS_MASK
+            if flags & RAM_SAVE_FLAG_COMPRESS_PAGE and compat.migration_ram_compression:
+                raise self._refusal("Received an unexpected compressed page")
             if flags & _PAGE_FLAGS:
-                f.skip(8)
                 await self._load_pages(f, word & ~_FLAGS_MASK, flags)
                 continue
-            f.skip(8)
             kind = flags & ~RAM_SAVE_FLAG_CONTINUE
             if kind == RAM_SAVE_FLAG_EOS:
                 if flushes_each_section(self._vm):
@@ -94,7 +95,19 @@ class RAMLoadHandlers(SaveVMHandlers):
             elif kind == RAM_SAVE_FLAG_MULTIFD_FLUSH and self._vm.compat.migration_multifd_flush_word:
                 await self._sync_channels()
             else:
-                raise self._refusal(f"Unknown combination of migration flags: 0x{kind:x}")
+                raise self._unknown(flags)
+
+    @staticmethod
+    def _next_word(f: QEMUFile) -> int:
+        buffer, position = f.buffered()
+        word: int = WORD.unpack_from(buffer, position)[0]
+        f.skip(8)
+        return word
+
+    def _unknown(self, flags: int) -> StreamError:
+        if flags & RAM_SAVE_FLAG_HOOK and self._vm.compat.migration_ram_compression:
+            return StreamError("")  # a hook of the transport, and this one has none
+        return self._refusal(f"Unknown combination of migration flags: 0x{flags:x}")
 
     async def _sync_channels(self) -> None:
         """All pages that travelled on channels of their own up to here are in place."""
@@ -112,27 +125,25 @@ class RAMLoadHandlers(SaveVMHandlers):
     async def _load_block_list(self, f: QEMUFile, total: int) -> None:
         self._last_block = None
         while total > 0:
-            name, length = "", 0
-            try:
-                name = await f.get_counted_string()
-                length = await f.get_be64()
-            except EndOfStream:
-                pass  # QEMU takes zeroes where the stream ends
+            name, length = await f.take_counted_string(), await f.take_uint(8)
             block = self._find(name)
             if block is None:
                 raise self._refusal(f'Unknown ramblock "{name}", cannot accept migration')
-            if length != block.used_length:
-                text = f"Size mismatch: {name}: 0x{length:x} != 0x{block.used_length:x}"
+            size = -(-length // TARGET_PAGE_SIZE) * TARGET_PAGE_SIZE & _SIZE_MASK
+            if size != block.used_length:
+                text = f"Size mismatch: {name}: 0x{size:x} != 0x{block.used_length:x}"
                 raise self._refusal(f"{text}: Invalid argument")
             if self._vm.savevm.capability("postcopy-ram") and block.page_size != TARGET_PAGE_SIZE:
-                remote = await f.get_be64()
+                remote = await f.take_uint(8)
                 if remote != block.page_size:
                     raise self._refusal(f"Mismatched RAM page size {name} (local) {block.page_size} != {remote}")
             if self._vm.savevm.capability("x-ignore-shared"):
-                await f.get_be64()  # where the guest sees it; a difference is not refused
+                await f.take_uint(8)  # where the guest sees it; a difference is not refused
             if self._vm.savevm.capability("mapped-ram"):
                 await self._load_mapped(f, block)
             total -= length
+            if f.end is not None:
+                raise f.end
 
     async def _load_mapped(self, f: QEMUFile, block: RAMBlock) -> None:
         from fakeqemu.migration.mapped_ram import load_block
@@ -157,7 +168,7 @@ class RAMLoadHandlers(SaveVMHandlers):
             block = self._last_block
             lines = ["Ack, bad migration stream!"]
         else:
-            name = await f.get_counted_string()
+            name = await f.take_counted_string()
             block = self._find(name)
             lines = [f"Can't find block {name}"]
         if block is None:
@@ -166,7 +177,7 @@ class RAMLoadHandlers(SaveVMHandlers):
         if offset >= block.used_length:
             raise self._refusal(f"Illegal RAM offset {offset:x}")
         page = offset >> TARGET_PAGE_BITS
-        kind = flags & _PAGE_FLAGS
+        kind = flags & ~RAM_SAVE_FLAG_CONTINUE
         if kind == RAM_SAVE_FLAG_ZERO:
             await self._load_zero(f, block, page)
         elif kind == RAM_SAVE_FLAG_PAGE:
@@ -174,7 +185,7 @@ class RAMLoadHandlers(SaveVMHandlers):
         elif kind == RAM_SAVE_FLAG_XBZRLE:
             await self._load_xbzrle(f, block, page)
         else:
-            raise self._refusal(f"Unknown combination of migration flags: 0x{flags & ~RAM_SAVE_FLAG_CONTINUE:x}")
+            raise self._unknown(flags)
 
     async def _load_normal(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
         """A page, and those behind it as far as they have arrived, in one go."""
@@ -224,15 +235,17 @@ class RAMLoadHandlers(SaveVMHandlers):
         from fakeqemu.migration.stream.xbzrle import ENCODING_FLAG_XBZRLE, decode
 
         failed = f"Failed to decompress XBZRLE page at {page << TARGET_PAGE_BITS:x}"
-        if await f.get_byte() != ENCODING_FLAG_XBZRLE:
+        encoding, size = await f.take_uint(1), await f.take_uint(2)
+        if encoding != ENCODING_FLAG_XBZRLE:
             raise self._refusal("Failed to load XBZRLE page - wrong compression!", failed)
-        size = await f.get_be16()
         if size > TARGET_PAGE_SIZE:
             raise self._refusal("Failed to load XBZRLE page - len overflow!", failed)
         try:
-            content = decode(block.read_pages(page), await f.get_buffer(size))
+            content = decode(block.read_pages(page), (await f.take(size)).ljust(size, b"\0"))
         except ValueError:
             raise self._refusal("Failed to load XBZRLE page - decode error!", failed) from None
+        if f.end is not None:
+            raise f.end
         block.write_pages(page, content)
         self._received(block, page, 1)
 

@@ -14,7 +14,8 @@ from fakeqemu.migration.further_cpus import APIC, with_further_cpus
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
 from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
-from fakeqemu.migration.stream.vmstate import VMStateDescription, int64, unused
+from fakeqemu.migration.stream.vmstate import VMStateDescription
+from fakeqemu.migration.stream.vmstate_fields import int64, unused
 from fakeqemu.system.ramblock import RAMBlock
 
 TYPE_CHECKING = False
@@ -30,8 +31,6 @@ TIMER = "timer"
 GLOBALSTATE = "globalstate"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
-#: section ids of a machine without devices, as QEMU numbers them
-_SECTION_IDS = {TIMER: 0, GLOBALSTATE: 3}
 
 
 class _Clocks:
@@ -77,7 +76,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
         record["sections"] if record is not None else [{"name": name} for name in (TIMER, GLOBALSTATE)]
     )
     add_board_blocks(vm)
-    front: list[SaveStateEntry] = [_ram_entry(sections)]
+    front: list[SaveStateEntry] = [_ram_entry(vm, sections)]
     back: list[SaveStateEntry] = []
     devices = {} if record is None else {(d["name"], d["instance_id"]): d for d in record["vmdesc"]["devices"]}
     if record is not None and vm.board is not None:
@@ -85,7 +84,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
     for one in sections:
         name: str = one["name"]
         entry = SaveStateEntry(name, one.get("instance", 0), one.get("version", 0))
-        entry.section_id = one.get("section_id", _SECTION_IDS.get(name, -1))
+        entry.section_id = one["section_id"]
         if name == TIMER:
             entry.vmsd, entry.opaque = VMSTATE_TIMERS, _Clocks(vm)
         elif name == GLOBALSTATE:
@@ -111,11 +110,12 @@ def _reader(data: str, description: dict[str, Any]) -> Callable[[], tuple[bytes,
     return read
 
 
-def _ram_entry(sections: list[dict[str, Any]]) -> SaveStateEntry:
+def _ram_entry(vm: Machine, sections: list[dict[str, Any]]) -> SaveStateEntry:
     entry = SaveStateEntry(RAM, 0, RAM_VERSION)
-    # The number that no device section has: QEMU registers the RAM among them.
+    # A number that no device section has: QEMU registers the RAM among them, behind the disks and before their bitmaps.
     taken = [one.get("section_id") for one in sections]
-    entry.section_id = next(number for number in range(1, len(taken) + 2) if number not in taken)
+    free = [number for number in range(1, len(taken) + 3) if number not in taken]
+    entry.section_id = free[1 if vm.compat.migration_block_entry else 0]
     entry.handlers = SaveVMHandlers()
     return entry
 
@@ -199,10 +199,8 @@ class SaveVM:
 
     def pending_estimate(self) -> Pending:
         pending = Pending()
-        for entry, handlers in self._live():
-            one = handlers.state_pending_estimate()
-            self._vm.trace("savevm_state_pending", id=entry.idstr, bytes=one.total)
-            pending.add(one)
+        for _, handlers in self._live():
+            pending.add(handlers.state_pending_estimate())
         return pending
 
     async def pending_exact(self) -> Pending:
@@ -226,7 +224,7 @@ class SaveVM:
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="part")
             finished = await handlers.save_live_iterate(self._f)
             section.put_section_footer(self._f, entry.section_id)
-            self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id)
+            self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             if not finished:
                 return False
         return True
@@ -254,6 +252,7 @@ class SaveVM:
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
             await handlers.save_live_complete_precopy(self._f)
             section.put_section_footer(self._f, entry.section_id)
+            self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             self._trace_downtime(entry, "iterable", start_ns)
 
     async def complete_non_iterable(self) -> None:
@@ -281,6 +280,7 @@ class SaveVM:
                     {"name": entry.idstr, "instance_id": entry.instance_id, "size": size, "fields": fields}
                 )
                 section.put_section_footer(self._f, entry.section_id)
+                self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             elif entry.vmsd is None or (not entry.vmsd.early_setup and entry.vmsd.is_needed(entry.opaque)):
                 self._put_described(entry)
             self._trace_downtime(entry, "non-iterable", start_ns)
@@ -301,7 +301,8 @@ class SaveVM:
         return [(e, e.handlers) for e in self._set_up if e.handlers is not None and e.handlers.is_active()]
 
     def _start_section(self, kind: int, entry: SaveStateEntry) -> None:
-        self._vm.trace("savevm_section_start", id=entry.idstr, section_id=entry.section_id)
+        if kind != section.QEMU_VM_SECTION_START:  # those QEMU does not tell of
+            self._vm.trace("savevm_section_start", id=entry.idstr, section_id=entry.section_id)
         version_id = entry.version_id if entry.stock is None else entry.stock.desc.get("version", entry.version_id)
         section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, version_id)
 
@@ -312,11 +313,11 @@ class SaveVM:
             self._described.append(entry.stock.desc)
         else:
             described: dict[str, Any] = {"name": entry.idstr, "instance_id": entry.instance_id}
-            vmstate.save_state(self._f, entry.vmsd, entry.opaque)
-            described.update(vmstate.describe(entry.vmsd, entry.opaque))
+            arrays = self._vm.compat.migration_vmdesc_arrays
+            described.update(vmstate.save_state(self._f, entry.vmsd, entry.opaque, arrays=arrays))
             self._described.append(described)
         section.put_section_footer(self._f, entry.section_id)
-        self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id)
+        self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
 
     def _description(self) -> bytes:
         text: dict[str, Any] = {}

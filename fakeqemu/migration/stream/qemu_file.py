@@ -31,6 +31,8 @@ _BE64 = Struct(">Q")
 
 #: what one read asks for
 READ_SIZE = 1 << 18
+#: ... the first: some streams are short, and there may be thousands of them
+_FIRST_READ_SIZE = 1 << 14
 #: buffers of this size travel as they are, smaller ones are copied together
 _NO_COPY_SIZE = 2048
 #: how many buffers one system call takes
@@ -198,8 +200,9 @@ class QEMUFile:
         if self.channel is not None:
             left = self._in_end - self._pos
             rest = self._in[self._pos : self._in_end]
-            if type(self._in) is bytes or len(self._in) - left < max(size, READ_SIZE // 2):
-                self._in = bytearray(left + max(size, READ_SIZE))
+            wanted = READ_SIZE if self.read_total >= _FIRST_READ_SIZE else _FIRST_READ_SIZE
+            if type(self._in) is bytes or len(self._in) - left < max(size, wanted // 2):
+                self._in = bytearray(left + max(size, wanted))
             buffer = memoryview(self._in)
             buffer[:left] = rest
             self._pos, self._in_end = 0, left
@@ -269,6 +272,29 @@ class QEMUFile:
         """A counted string; bytes that are no text are kept readable."""
         return (await self.get_buffer(await self.get_byte())).decode("utf-8", "backslashreplace")
 
+    # QEMU's own readers know no end: they take zeroes where nothing is left, and whoever called asks later whether there was
+    # an error. What a broken stream is found guilty of depends on that, so loaders read as follows, then look at `end`.
+
+    async def take(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end, and then `end` is set."""
+        data = await self.peek(min(size, READ_SIZE))
+        self._pos += len(data)
+        # Memory is taken for what comes, not for what is announced.
+        while READ_SIZE <= len(data) < size and self.end is None:
+            more = await self.peek(min(size - len(data), READ_SIZE))
+            self._pos += len(more)
+            data += more
+        return data
+
+    async def take_uint(self, size: int) -> int:
+        """An integer of `size` bytes; those behind the end are zeroes."""
+        data = await self.take(size)
+        return int.from_bytes(data, "big") << 8 * (size - len(data))
+
+    async def take_counted_string(self) -> str:
+        """A counted string as far as it is there, up to its first NUL; what is no text stays in it as lone surrogates."""
+        return c_string(await self.take(await self.take_uint(1)))
+
     async def drop(self, size: int) -> None:
         """Take `size` bytes and forget them; however many, memory is not."""
         while size:
@@ -317,6 +343,11 @@ class QEMUFile:
     def close(self) -> None:
         if self.channel is not None:
             self.channel.close()
+
+
+def c_string(data: bytes) -> str:
+    """The text up to the first NUL; bytes that are no text are kept, so that stderr shows them as they are."""
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def strerror(error_number: int | None) -> str:

@@ -31,6 +31,13 @@ def dumps(value: Any) -> bytes:
     return json.dumps(value, separators=(", ", ": "), ensure_ascii=False).encode()
 
 
+def loads(text: bytes) -> Any:
+    """The description as a sender wrote it; raises ValueError. Of names that come again in an object the last one counts."""
+    import json
+
+    return json.loads(text)
+
+
 def described_size(desc: dict[str, Any]) -> int:
     """Bytes of a section as described, its subsections with their headers included."""
     size = sum(_field_size(field) for field in desc.get("fields", []))
