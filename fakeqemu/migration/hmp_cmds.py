@@ -47,6 +47,7 @@ _PARAMETERS = {
     "multifd-compression": "",
     "zero-page-detection": "",
     "xbzrle-cache-size": " bytes",
+    "block-bitmap-mapping": "",
     "x-vcpu-dirty-limit-period": " ms",
     "vcpu-dirty-limit": " MB/s",
     "mode": "",
@@ -262,21 +263,22 @@ def info_migrate_parameters(vm: Machine, flags: list[str] | None = None) -> str:
         if name not in values:
             continue
         value = values[name]
+        if name == "block-bitmap-mapping":
+            lines += _bitmap_lines(value)
+            continue
         if isinstance(value, bool):
             shown = _on_off(value)
         else:
             shown = f"'{value}'" if name.startswith("tls-") else str(value)
         unit = "" if old and name == "max-postcopy-bandwidth" else _PARAMETERS[name]
         lines.append(f"{name}: {shown}{unit}")
-    if "block-bitmap-mapping" in values:
-        lines += _bitmap_lines(values["block-bitmap-mapping"])
     if "cpr-exec-command" in values:
         lines.append("cpr-exec-command:" + "".join(f" {word}" for word in values["cpr-exec-command"]))
     return "".join(f"{line}\n" for line in lines)
 
 
 def _bitmap_lines(mapping: list[dict[str, Any]]) -> list[str]:
-    lines = ["Block bitmap mapping:"]
+    lines = ["block-bitmap-mapping:"]
     for node in mapping:
         lines.append(f"  '{node['node-name']}' -> '{node['alias']}'")
         lines += [f"    '{bitmap['name']}' -> '{bitmap['alias']}'" for bitmap in node["bitmaps"]]

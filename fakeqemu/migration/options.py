@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
 
 _UINT64_MASK = (1 << 64) - 1
 #: the target's page size, below which no xbzrle cache makes sense
@@ -143,17 +144,20 @@ class MigrationOptions:
         if on("x-colo") and not on("return-path") and compat.migration_colo_return_path:
             raise QemuError("Capability 'x-colo' requires capability 'return-path'")
         if on("postcopy-ram"):
-            if on("x-ignore-shared"):
-                raise QemuError("Postcopy is not compatible with ignore-shared")
             if (
                 compat.migration_postcopy_tmpfs
                 and not old.get("postcopy-ram")
                 and self._vm.runstate.state == "inmigrate"
             ):
-                self._check_postcopy_memory()
+                if not all(map(_faults_are_told, self._vm.ram_blocks)):
+                    raise QemuError("Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only")
+            if on("x-ignore-shared"):
+                raise QemuError("Postcopy is not compatible with ignore-shared")
             if on("multifd") and not compat.migration_multifd_postcopy:
                 raise QemuError("Postcopy is not yet compatible with multifd")
         if on("background-snapshot"):
+            if not all(map(_faults_are_told, self._not_ignored())):
+                raise QemuError("Background-snapshot is not compatible with guest memory configuration")
             for name in _BACKGROUND_SNAPSHOT_EXCLUDES:
                 if on(name):
                     raise QemuError(f"Background-snapshot is not compatible with {name}")
@@ -196,17 +200,12 @@ class MigrationOptions:
             if on("postcopy-ram"):
                 raise QemuError("Mapped-ram migration is incompatible with postcopy")
 
-    def _check_postcopy_memory(self) -> None:
-        """A destination can only wait for pages of files on tmpfs and hugetlbfs."""
-        from fakeqemu.system.ramblock import MappedStore, file_system_of
-
-        for block in self._vm.ram_blocks:
-            if isinstance(block.store, MappedStore) and file_system_of(block.store.fd) not in (
-                "tmpfs",
-                "hugetlbfs",
-                "",
-            ):
-                raise QemuError("Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only")
+    def _not_ignored(self) -> list[RAMBlock]:
+        """The blocks that travel, as the capabilities in force have it."""
+        if not self.on("x-ignore-shared"):
+            return self._vm.ram_blocks
+        named = self._vm.compat.migration_ignore_shared_named
+        return [block for block in self._vm.ram_blocks if not (block.share and (block.named_file or not named))]
 
     def check_emulated(self) -> None:
         """Refuse, saying so, a migration with something on that has no emulation yet."""
@@ -295,6 +294,13 @@ class MigrationOptions:
         if self._vm.compat.migration_option_words == "option":
             return QemuError(f"Option {spelled} expects {expected}")
         return QemuError(f"Parameter '{spelled}' expects {expected}")
+
+
+def _faults_are_told(block: RAMBlock) -> bool:
+    """Whether the host tells of accesses to single pages of a block: of files only where they are memory."""
+    from fakeqemu.system.ramblock import MappedStore, file_system_of
+
+    return not isinstance(block.store, MappedStore) or file_system_of(block.store.fd) in ("tmpfs", "hugetlbfs", "")
 
 
 def _check_block_bitmap_mapping(mapping: list[dict[str, Any]]) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from fakeqemu.error import QemuError
 from fakeqemu.migration.options import MigrationOptions
 from fakeqemu.qapi.profile import VersionProfile
+from fakeqemu.system.ramblock import MappedStore, RAMBlock, file_system_of
 
 
 class _Vm:
@@ -20,6 +23,7 @@ class _Vm:
         self.profile = VersionProfile.load(profile)
         self.compat = self.profile.compat
         self.runstate = SimpleNamespace(state="running")
+        self.ram_blocks: list[RAMBlock] = []
 
 
 def options(profile: str = "11.1", *, running: bool = False, listening: bool = False) -> MigrationOptions:
@@ -144,3 +148,28 @@ def test_bitmap_mappings_are_judged(mapping: list[tuple[str, str]], text: str) -
     with pytest.raises(QemuError) as caught:
         options().set_parameters({"block-bitmap-mapping": nodes})
     assert caught.value.desc == f"Invalid mapping given for block-bitmap-mapping: {text}"
+
+
+def test_memory_whose_accesses_nobody_tells_of_takes_no_background_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "ram").write_bytes(bytes(8192))
+    one = options()
+    store = MappedStore(os.open(tmp_path / "ram", os.O_RDWR))
+    one._vm.ram_blocks.append(RAMBlock("ram", 8192, store, share=True, named_file=True))
+    if file_system_of(store.fd) == "tmpfs":
+        pytest.skip("temporary files are memory here")
+    with pytest.raises(QemuError, match=r"^Background-snapshot is not compatible with guest memory configuration$"):
+        switch(one, "background-snapshot", "xbzrle")
+    switch(one, "x-ignore-shared")
+    switch(one, "background-snapshot")
+    store.close()
+
+
+def test_names_of_nodes_and_bitmaps_have_limits_of_their_own() -> None:
+    def mapping(node: int, bitmap: int) -> list[dict[str, Any]]:
+        return [{"node-name": "n" * node, "alias": "a", "bitmaps": [{"name": "b" * bitmap, "alias": "c"}]}]
+
+    one = options()
+    one.set_parameters({"block-bitmap-mapping": mapping(31, 1023)})
+    for node, bitmap, words in ((32, 1, "is longer than 31 bytes"), (1, 1024, "is longer than 1023 bytes")):
+        with pytest.raises(QemuError, match=words):
+            one.set_parameters({"block-bitmap-mapping": mapping(node, bitmap)})
