@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""A recording's lines, and one emulator with what was recorded of it: what is compared, and how."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fakeqemu.migration.stats import query_migrate
+from fakeqemu.testing.sim_machine import SimEmulator
+
+FOLDER = Path(__file__).resolve().parents[1] / "golden" / "transcripts"
+POLLS = ("query-migrate", "query-status")
+#: what was said on a host with vsock, and what is on one without
+OTHER_HOST = {
+    "Failed to connect to '2:1': Connection reset by peer": "Failed to create socket: Address family not supported by protocol"
+}
+
+Line = dict[str, Any]
+
+
+def transcripts(folder: Path = FOLDER) -> list[str]:
+    """Names of all transcripts, as `VERSION/NAME`."""
+    return sorted(f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.jsonl"))
+
+
+def read(name: str, folder: Path = FOLDER, home: str = "/tmp") -> list[Line]:
+    """The lines of a transcript, with its folders replaced: `home` is where sockets and files are."""
+    text = (folder / f"{name}.jsonl").read_text()
+    memory = "/dev/shm" if home == "/tmp" else home
+    for variable, path in (("$TMP", home), ("$SHM", memory), ("$HOME", "/home"), ("$ORACLE", "/oracle")):
+        text = text.replace(variable, path)
+    for there, here in OTHER_HOST.items():
+        text = text.replace(there, here)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def shape(value: Any) -> Any:
+    """What is compared of a reply to query-migrate: which fields there are, and the texts that are no numbers."""
+    if isinstance(value, dict):
+        return tuple((key, shape(value[key])) for key in sorted(value))
+    if isinstance(value, list):
+        return tuple(shape(each) for each in value)
+    if isinstance(value, str) and not value.isdigit():  # a port is a number
+        return re.sub(r"\bmultifd \d+", "multifd N", value)  # which of the channels was first is chance
+    return None
+
+
+@dataclass
+class Side:
+    """One emulator and what the recording says of it."""
+
+    name: str
+    emulator: SimEmulator
+    boots: bool
+    #: what was recorded of it: when it was sent, in the recorder's time, name and data
+    recorded: list[tuple[float, str, Any]]
+    #: what a poll would have seen, one after the other, by command
+    history: dict[str, list[Any]] = field(default_factory=lambda: {command: [] for command in POLLS})
+    #: how much of that the recorded polls have seen
+    seen: dict[str, int] = field(default_factory=lambda: dict.fromkeys(POLLS, 0))
+
+    #: whether a destination may take the connection now that it did not take at once; None: it may
+    held: Callable[[], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for pattern in ("migrate_*", "runstate_set"):
+            self.emulator.vm.trace.watch(lambda _event, _fields: self.sample(), pattern)
+
+    def listener(self) -> Any:
+        """What a destination listens with."""
+        incoming = self.emulator.vm.migration.incoming
+        assert incoming is not None
+        return incoming._listener
+
+    def sample(self) -> None:
+        if self.emulator.exit_status is None:
+            vm = self.emulator.vm
+            self._note("query-migrate", shape(query_migrate(vm.migration)))
+            self._note("query-status", vm.runstate.state)
+
+    def _note(self, command: str, value: Any) -> None:
+        history = self.history[command]
+        if not history or history[-1] != value:
+            history.append(value)
+
+    def saw(self, command: str, wanted: Any) -> bool:
+        """Whether it was so since the last poll that saw something."""
+        self.sample()
+        history = self.history[command]
+        for index in range(max(0, self.seen[command]), len(history)):
+            if history[index] == wanted:
+                self.seen[command] = index
+                return True
+        return False
+
+    def spoken_to(self) -> dict[str, int]:
+        """What the polls after a command of now may see: pass the result to `heard`."""
+        self.sample()
+        return {command: len(history) for command, history in self.history.items()}
+
+    def heard(self, before: dict[str, int], *, begins: bool) -> None:
+        """The command was answered: what was before it is no more; what was when it came may be, unless it `begins` anew."""
+        self.sample()
+        for command, count in before.items():
+            self.seen[command] = count if begins and len(self.history[command]) > count else count - 1
+
+    def told(self) -> list[tuple[str, Any]]:
+        return self._comparable([(name, data) for _, name, data in self.emulator.events])
+
+    def expected(self, before: float = float("inf")) -> list[tuple[str, Any]]:
+        return self._comparable([(name, data) for t, name, data in self.recorded if t < before])
+
+    def _comparable(self, events: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """How many passes a guest takes that runs is not compared."""
+        return [e for e in events if e[0] != "MIGRATION_PASS"] if self.boots else events
+
+
+def sent(line: Line) -> float:
+    """When an event was sent, by its own timestamp."""
+    stamp = line["msg"]["timestamp"]
+    return float(stamp["seconds"] + stamp["microseconds"] / 1_000_000)
+
+
+def brief(value: Any) -> str:
+    """A shape, readable."""
+    return re.sub(r"\('([\w-]+)', None\),? ?", r"\1 ", str(value))
+
+
+def printed(text: str) -> list[str]:
+    """Lines of stderr; threads print in no order."""
+    return sorted(text.splitlines())
+
+
+def comparable(command: str, reply: Any) -> Any:
+    """A reply without what is chance: numbers in texts meant for people, descriptors."""
+    if command == "human-monitor-command" and isinstance(reply.get("return"), str):
+        return re.sub(r"\d+(\.\d+)?", "N", reply["return"])
+    if command in ("add-fd", "query-fdsets"):
+        return re.sub(r"\d+", "N", json.dumps(reply, sort_keys=True))
+    return reply
