@@ -31,6 +31,8 @@ TIMER = "timer"
 GLOBALSTATE = "globalstate"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
+#: of a machine that nothing is known of
+_SECTIONS = [{"name": TIMER, "section_id": 0}, {"name": GLOBALSTATE, "section_id": 3}]
 
 
 class _Clocks:
@@ -72,11 +74,10 @@ def assemble(vm: Machine) -> None:
 
 def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEntry]]:
     record = board_record(vm)
-    sections: list[dict[str, Any]] = (
-        record["sections"] if record is not None else [{"name": name} for name in (TIMER, GLOBALSTATE)]
-    )
+    sections: list[dict[str, Any]] = record["sections"] if record is not None else _SECTIONS
     add_board_blocks(vm)
-    front: list[SaveStateEntry] = [_ram_entry(vm, sections)]
+    ram = _ram_entry(vm, sections)
+    front: list[SaveStateEntry] = []
     back: list[SaveStateEntry] = []
     devices = {} if record is None else {(d["name"], d["instance_id"]): d for d in record["vmdesc"]["devices"]}
     if record is not None and vm.board is not None:
@@ -97,6 +98,8 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
             entry.version_id = entry.vmsd.version_id
         if name == APIC and sections[0]["name"] == APIC:
             entry.priority = MIG_PRI_APIC
+        elif entry.section_id > ram.section_id and ram not in front:
+            front.append(ram)
         (back if name in _LAST_ENTRIES else front).append(entry)
     return front, back
 
@@ -123,9 +126,8 @@ def _ram_entry(vm: Machine, sections: list[dict[str, Any]]) -> SaveStateEntry:
 def board_record(vm: Machine) -> dict[str, Any] | None:
     """What a real QEMU sent for this kind of machine, None when the profile does not know."""
     board = vm.board
-    if board is None or board.family == "none":
-        return None
-    for variant in (board.tree_variant(), f"{board.family}-nodefaults", board.family):
+    family = "none" if board is None else board.family
+    for variant in (*([board.tree_variant()] if board is not None else []), f"{family}-nodefaults", family):
         record: dict[str, Any] | None = vm.profile.get("vmstate", variant, None)
         if record is not None:
             return record
@@ -270,6 +272,7 @@ class SaveVM:
             self._vm.faults.check("vmstate_save", id=entry.idstr)
             if entry.handlers is not None:
                 if not entry.handlers.has_save_state:
+                    self._trace_downtime(entry, "non-iterable", start_ns)
                     continue
                 self._start_section(section.QEMU_VM_SECTION_FULL, entry)
                 before = self._f.bytes_transferred

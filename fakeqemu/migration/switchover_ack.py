@@ -37,35 +37,36 @@ def is_legacy(vm: Machine) -> bool:
 class SwitchoverAck:
     """The source's side."""
 
-    __slots__ = ("_acked", "_legacy", "_pending", "_underflowed", "_vm")
+    __slots__ = ("_acked", "_legacy", "_underflowed", "_vm", "pending")
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self._legacy = is_legacy(vm)
         self._acked = False
-        self._pending = 0
+        #: how many ACKs are still waited for
+        self.pending = 0
         self._underflowed = False
 
     def asked(self, pending: Pending) -> None:
         """Devices have said what is left, and how many of them want an ACK for it."""
-        self._pending += pending.acks
+        self.pending += pending.acks
 
     def received(self) -> None:
         """An ACK came; raises QemuError when nobody asked for it."""
-        self._vm.trace("source_return_path_thread_switchover_acked")
         if self._legacy:
             self._acked = True
-        elif self._pending:
-            self._pending -= 1
+        elif self.pending:
+            self.pending -= 1
         else:
             self._underflowed = True
             raise QemuError("Switchover ack pending num underflowed")
+        self._vm.trace("source_return_path_thread_switchover_acked", switchover_ack_pending_num=self.pending)
 
     def allows_switchover(self) -> bool:
         """Whether the guest may be stopped. A guest that does not run has nothing to wait for."""
         if not self._vm.savevm.capability("switchover-ack") or not self._vm.runstate.running:
             return True
-        return self._acked if self._legacy else not self._pending and not self._underflowed
+        return self._acked if self._legacy else not self.pending and not self._underflowed
 
 
 class SwitchoverApproval:

@@ -124,7 +124,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "object-add",
         "object-del",
     ),
-    "fakeqemu.system.qmp_cmds_trace": ("trace-event-get-state", "trace-event-set-state"),
+    "fakeqemu.monitor.qmp_cmds_trace": ("trace-event-get-state", "trace-event-set-state"),
     "fakeqemu.monitor.qmp_cmds": (
         "human-monitor-command",
         "qmp_capabilities",

@@ -101,6 +101,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`device_add not allowed while migrating` for a device on pcie.0.",
     ),
     CompatRow(
+        "trace_stamp_of_messages",
+        "With -msg timestamp=on a line of a trace event begins as other messages do, with the date.",
+        (((), False), ((10, 1), True)),
+        "`2026-11-21T15:01:50.166014Z migrate_set_state ...`, before `4711@1795273310.166014:migrate_set_state ...`.",
+    ),
+    CompatRow(
         "device_hotplug_type_first",
         "Whether a type takes part in hotplug is asked before its bus is.",
         (((), False), ((10, 0), True)),

@@ -154,6 +154,12 @@ ROWS: tuple[CompatRow, ...] = (
         "MIGRATION_PASS 1 between setup and active.",
     ),
     CompatRow(
+        "migration_block_entry",
+        "Disks can be migrated with the guest: they stand before its RAM among what is saved.",
+        (((), True), ((9, 1), False)),
+        "The number of RAM's sections in the stream: 2, then 1.",
+    ),
+    CompatRow(
         "migration_globalstate_suspended",
         "The section globalstate says whether the guest was suspended.",
         (((), False), ((9, 0), True)),

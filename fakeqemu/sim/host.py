@@ -139,6 +139,9 @@ class SimHost(Host):
         self._next_tid += 1
         return HostThread(name, self._next_tid)
 
+    def write_stderr(self, text: str) -> None:
+        self.log_lines += text.splitlines()
+
     def log(self, text: str) -> None:
         self.log_lines.append(text)
 

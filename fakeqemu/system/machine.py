@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.fds import FdStore
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
-    from fakeqemu.system.trace_control import TraceControl
+    from fakeqemu.monitor.trace_control import TraceControl
     from fakeqemu.system.yank import YankRegistry
 
 #: Parts of a machine -> the class that is called with the machine when somebody first asks for the part: what a machine
@@ -59,7 +59,7 @@ PARTS = {
     "announcer": "fakeqemu.net.announce:Announcer",
     "colo": "fakeqemu.migration.colo:Colo",
     "dirty_rate": "fakeqemu.migration.dirtyrate:DirtyRate",
-    "trace_control": "fakeqemu.system.trace_control:TraceControl",
+    "trace_control": "fakeqemu.monitor.trace_control:TraceControl",
     "yank": "fakeqemu.system.yank:YankRegistry",
     "hardware": "fakeqemu.hw.vfio.hostmodel:host_model",
     "vfio": "fakeqemu.hw.vfio.device:VFIODevices",

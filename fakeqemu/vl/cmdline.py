@@ -90,6 +90,8 @@ class CommandLine:
         self.objects: list[dict[str, Any]] = []
         self.compat: dict[str, Any] = {}
         self.trace_file: str | None = None
+        #: patterns of -trace and -d trace:
+        self.trace_patterns: list[str] = []
         self.chroot: str | None = None
         self.user: str | None = None
         self.ids: tuple[int, int] | None = None
@@ -392,6 +394,7 @@ class CommandLine:
         from fakeqemu.vl.log import warn_unknown
 
         warn_unknown(self, pattern)
+        self.trace_patterns.append(pattern)
 
     def _trace_events_file(self, path: str) -> None:
         from fakeqemu.vl.readconfig import read_lines

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """-D, -d, -trace, -sandbox: what is checked of them, and the files that they leave.
 
-No code is translated here, so a log stays empty but for its file. Trace events keep QEMU's names in this program too, but
-their lines are not written in QEMU's form: `vm.trace` and `-fake transcript=` are there for that.
+No code is translated here, so a log holds the lines of trace events alone (monitor/trace_control).
 
 QEMU: util/log.c, trace/control.c, system/qemu-seccomp.c
 """
@@ -12,11 +11,13 @@ from __future__ import annotations
 import os
 
 from fakeqemu.error import QemuError
-from fakeqemu.trace import matches
-from fakeqemu.vl.location import StartEnded
+from fakeqemu.monitor.trace_control import is_pattern
+from fakeqemu.vl.location import StartEnded, iso8601
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fakeqemu.system.machine import Machine
     from fakeqemu.vl.cmdline import CommandLine
     from fakeqemu.vl.opts import Opts
@@ -55,6 +56,36 @@ def create(path: str) -> None:
         raise QemuError(f"Error opening logfile {path}: {err.strerror}") from None
 
 
+def start_tracing(line: CommandLine, vm: Machine) -> None:
+    """Print the events that -trace and -d name, into the file that -trace, or else -D, names; raises QemuError."""
+    path = line.log_file and line.log_file.replace("%d", str(vm.host.pid))
+    if line.trace_file is not None:
+        path = line.trace_file
+        create(path)
+    control = vm.trace_control
+    if line.reporter.with_timestamp:
+        control.date = iso8601
+    if path is not None:
+        control.write = _writer(path)
+    for pattern in line.trace_patterns:
+        control.apply(pattern)
+
+
+def _writer(path: str) -> Callable[[str], None]:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as err:
+        raise QemuError(f"Error opening logfile {path}: {err.strerror}") from None
+
+    def write(text: str) -> None:
+        try:
+            os.write(fd, text.encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass  # as to a stderr that nobody reads
+
+    return write
+
+
 def _items_known(line: CommandLine, mask: str) -> bool:
     """Whether every item of -d is one; `trace:PATTERN` is checked as -trace's patterns are."""
     known = log_items(line)
@@ -66,6 +97,7 @@ def _items_known(line: CommandLine, mask: str) -> bool:
 
                 raise helptext.trace_events(line.profile, line.reporter)
             warn_unknown(line, pattern)
+            line.trace_patterns.append(pattern)
         elif item not in known and item != "all":
             return False
     return True
@@ -82,12 +114,10 @@ def log_items(line: CommandLine) -> list[str]:
 
 
 def warn_unknown(line: CommandLine, pattern: str) -> None:
-    """Warn when a pattern names a trace event that this QEMU does not have (one with a wildcard may find nothing)."""
+    """Warn when a pattern names a trace event that this QEMU does not have (one with a `*` may find nothing)."""
     name = pattern.removeprefix("-")
     known = line.profile.keys("trace-events")
-    if not known or "*" in name or "?" in name:
-        return
-    if not any(matches(name, event) for event in known):
+    if known and not is_pattern(name) and name not in known:
         line.reporter.warn(f"trace event '{name}' does not exist")
 
 

@@ -147,7 +147,7 @@ SUB_OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("-nic none, -net none", EMULATED, ""),
     ("-rtc", ACCEPTED, "the guest alone reads that clock; its arguments are checked"),
     ("-run-with async-teardown=on", ACCEPTED, "there is no guest memory to free"),
-    ("-trace", ACCEPTED, "names are checked; the lines are not written"),
+    ("-trace, -d trace:PATTERN", EMULATED, "of what happens here: other events can be named, and never come"),
 )
 
 

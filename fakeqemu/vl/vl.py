@@ -155,10 +155,10 @@ class Start:
             process.write_pidfile(line.pid_file)
 
     def _init_trace(self) -> None:
-        if self.line.trace_file is not None:
-            from fakeqemu.vl import log
+        if self.line.trace_file is not None or self.line.trace_patterns:
+            from fakeqemu.vl.log import start_tracing
 
-            log.create(self.line.trace_file)
+            start_tracing(self.line, self.vm)
 
     # --- the machine and its back ends ----------------------------------------------------------------
 

@@ -126,8 +126,22 @@ class VFIOSaveHandlers(SaveVMHandlers):
         pending = self.state_pending_estimate()
         if not self._vm.compat.vfio_pending_split:
             pending.precopy += self._stop_copy_size
-        self._vm.trace("vfio_state_pending_exact", name=self._vbasedev.name, stopcopy_size=self._stop_copy_size)
+        self._trace_pending(pending)
         return pending
+
+    def _trace_pending(self, pending: Pending) -> None:
+        """What an exact look has found, in the event that the release has for it; 7.2 has none."""
+        name, initial, dirty = self._vbasedev.name, self._precopy_initial, self._precopy_dirty
+        if self._vm.compat.vfio_pending_split:
+            self._vm.trace(
+                "vfio_state_pending", name=name, stopcopy=self._stop_copy_size, precopy_initial=initial,
+                precopy_dirty=dirty, request_switchover_ack=pending.acks, exact=True, final=False,
+            )  # fmt: skip
+        else:
+            self._vm.trace(
+                "vfio_state_pending_exact", name=name, precopy=pending.precopy, postcopy=0,
+                stopcopy_size=self._stop_copy_size, precopy_init_size=initial, precopy_dirty_size=dirty,
+            )  # fmt: skip
 
     async def save_live_iterate(self, f: QEMUFile) -> bool:
         size = self._save_block(f)
@@ -142,7 +156,10 @@ class VFIOSaveHandlers(SaveVMHandlers):
             self._initial_data_sent = True
         else:
             f.put_be64(VFIO_MIG_FLAG_END_OF_STATE)
-        self._vm.trace("vfio_save_iterate", name=self._vbasedev.name)
+        self._vm.trace(
+            "vfio_save_iterate", name=self._vbasedev.name, precopy_init_size=self._precopy_initial,
+            precopy_dirty_size=self._precopy_dirty,
+        )  # fmt: skip
         return not self._precopy_initial and not self._precopy_dirty
 
     def _save_block(self, f: QEMUFile) -> int:
@@ -175,7 +192,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
         while self._save_block(f):
             await f.flush()
         f.put_be64(VFIO_MIG_FLAG_END_OF_STATE)
-        self._vm.trace("vfio_save_complete_precopy", name=self._vbasedev.name)
+        self._vm.trace("vfio_save_complete_precopy", name=self._vbasedev.name, ret=0)
 
     async def save_state(self, f: QEMUFile) -> None:
         f.put_be64(VFIO_MIG_FLAG_DEV_CONFIG_STATE)
