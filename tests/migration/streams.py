@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fakeqemu.migration.stream.qemu_file import QEMUFile
-from fakeqemu.migration.stream.ram_page import block_name
+from fakeqemu.migration.stream.ram_page import block_name as block_name
 from fakeqemu.migration.stream.section import put_header
 
 MIB = 1 << 20
@@ -105,6 +105,7 @@ class Case:
 
 
 A_UUID = bytes(range(16))
+A_UUID_TEXT = "00010203-0405-0607-0809-0a0b0c0d0e0f"
 OTHER_UUID = "12345678-9abc-def0-1234-56789abcdef0"
 
 CASES: tuple[Case, ...] = (
