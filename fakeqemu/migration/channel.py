@@ -270,7 +270,9 @@ def _connections(options: MigrationOptions) -> int:
 
     QEMU: socket_start_incoming_migration
     """
-    return options.get("multifd-channels") if options.on("multifd") else 1
+    if options.on("multifd"):
+        return int(options.get("multifd-channels"))
+    return 2 if options.on("postcopy-preempt") else 1
 
 
 def _accepting(vm: Machine, on_channel: Callable[[Channel], None]) -> Callable[[Channel], None]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.loadvm import LoadVM
     from fakeqemu.migration.multifd_recv import MultiFDRecv
     from fakeqemu.migration.postcopy_load import PostcopyIncoming
+    from fakeqemu.migration.postcopy_preempt_load import PreemptRecv
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
@@ -37,6 +38,8 @@ _MAGIC_SIZE = 4
 #: what a connection may be for
 _MAIN = "main"
 _MULTIFD = "multifd"
+#: statuses in which the channel of postcopy-preempt may come
+_PREEMPT_STATES = (st.SETUP, st.ACTIVE, st.POSTCOPY_DEVICE, st.POSTCOPY_ACTIVE)
 
 
 def start(vm: Machine, where: str | dict[str, Any] | None) -> None:
@@ -103,7 +106,7 @@ class Incoming:
     __slots__ = (
         "_address",
         "_channel", "_error", "_extra", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
-        "multifd", "postcopy", "state",
+        "multifd", "postcopy", "preempt", "state",
     )  # fmt: skip
 
     def __init__(self, mig: Migration) -> None:
@@ -124,6 +127,8 @@ class Incoming:
         self._load: LoadVM | None = None
         #: channels for pages beside the main one
         self.multifd: MultiFDRecv | None = None
+        #: the channel for pages that somebody waits for
+        self.preempt: PreemptRecv | None = None
         #: set when the source says that it may turn to postcopy
         self.postcopy: PostcopyIncoming | None = None
 
@@ -162,6 +167,10 @@ class Incoming:
             from fakeqemu.migration.multifd_recv import MultiFDRecv
 
             self.multifd = MultiFDRecv(self._vm)
+        if self._mig.options.on("postcopy-preempt"):
+            from fakeqemu.migration.postcopy_preempt_load import PreemptRecv
+
+            self.preempt = PreemptRecv(self._vm)
         self._listener = channels.listen(self._vm, address, self._on_channel)
         self._address = address
         self.accepted = self.listening = True
@@ -170,6 +179,10 @@ class Incoming:
 
     def _on_channel(self, channel: Channel) -> None:
         waits = self._channel is None or (self.multifd is not None and not self.multifd.complete)
+        if not waits and self.preempt is not None and self.preempt.wanted and self.state in _PREEMPT_STATES:
+            self.preempt.add(channel)
+            self._mig.start(self._process_when_ready(), "mig/dst/main")
+            return
         if not waits or self.state != st.SETUP:
             self._extra.append(channel)
             if self.state != st.SETUP or self.multifd is not None:
@@ -214,7 +227,14 @@ class Incoming:
             self._channel = channel
         if self._listener is not None:
             self._listener.resume()
-        if self._channel is not None and (self.multifd is None or self.multifd.complete):
+        await self._process_when_ready()
+
+    async def _process_when_ready(self) -> None:
+        """Load when all connections are there that the release wants for it, and it has not begun."""
+        early = self.preempt is not None and self._vm.compat.migration_preempt_early
+        if self._channel is None or (early and self.preempt is not None and self.preempt.wanted):
+            return
+        if (self.multifd is None or self.multifd.complete) and self.state == st.SETUP:
             await self._process(self._channel)
 
     async def _refuse(self, channel: Channel, desc: str | None) -> None:
@@ -225,6 +245,8 @@ class Incoming:
         channel.close()
         if self.multifd is not None:
             await self.multifd.cleanup()
+        if self.preempt is not None:
+            await self.preempt.close()
         if self._listener is not None:
             self._listener.resume()
         if self._channel is not None:
@@ -392,6 +414,8 @@ class Incoming:
             await self.multifd.cleanup()
         if self.postcopy is not None:
             self.postcopy.cleanup()
+        if self.preempt is not None:
+            await self.preempt.close()
         await load.cleanup()
 
     async def _shut(self, load: LoadVM, value: int) -> None:
@@ -420,6 +444,8 @@ class Incoming:
             self._channel.shutdown()
         if self.multifd is not None:
             self.multifd.yank()
+        if self.preempt is not None:
+            self.preempt.shutdown()
 
     def _close(self) -> None:
         if self._channel is not None:

@@ -101,7 +101,7 @@ async def _postcopy(load: LoadVM, command: int, length: int) -> bool:
         await postcopy.discard(load, length)
         return False
     if command == s.MIG_CMD_POSTCOPY_LISTEN:
-        postcopy.listen(load)
+        await postcopy.listen(load)
         return False
     await postcopy.run(load)
     return True

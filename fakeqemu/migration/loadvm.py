@@ -175,6 +175,8 @@ class LoadVM:
             if f.end is not None:
                 chain = f"Failed to load section ID: stream error: -{f.end.errno}: {f.end.reason}"
                 raise self._fault(f.end.errno, chain, old=[])
+            if self.postcopy is not None:
+                self.postcopy.check_preempt(self)
             self._vm.trace("qemu_loadvm_state_section", section_type=kind)
             await self.fault_point("qemu_loadvm_state_section", section_type=kind)
             if kind in (s.QEMU_VM_SECTION_START, s.QEMU_VM_SECTION_FULL):

@@ -115,6 +115,27 @@ class MultiFDSink(PageSink):
         await self._flush_and_sync(f)
 
 
+class IdleMultiFDSink(PageSink):
+    """Pages of a postcopy: on the main channel, while the others only keep in step where every section ends with a barrier."""
+
+    __slots__ = ("_outgoing",)
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        super().__init__(outgoing)
+        self._outgoing = outgoing
+
+    async def _sync(self) -> None:
+        assert self._outgoing.multifd is not None
+        if multifd.flushes_each_section(self._vm):
+            await self._outgoing.multifd.sync()
+
+    async def end_part(self, f: QEMUFile, *, pass_over: bool) -> None:  # noqa: ARG002
+        await self._sync()
+
+    async def complete(self, f: QEMUFile) -> None:  # noqa: ARG002
+        await self._sync()
+
+
 def place(vm: Machine, packet: RamPacket, data: bytes | memoryview) -> None:
     """Put the pages of a packet where they belong; raises StreamError.
 

@@ -59,6 +59,7 @@ EMULATED_CAPABILITIES = (
     "validate-uuid",
     "xbzrle",
     "postcopy-blocktime",
+    "postcopy-preempt",
     "postcopy-ram",
     "rdma-pin-all",
     "release-ram",
@@ -219,8 +220,6 @@ class MigrationOptions:
 
             multifd_compress.check(self.get("multifd-compression", "none"))
         if self.on("postcopy-ram"):
-            if self.on("multifd"):
-                raise NotEmulated("Migration with capabilities 'multifd' and 'postcopy-ram' together is not emulated")
             if self._vm.fake.get("ram") == "model":
                 raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
         if self.mode != "normal":

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Future, Task
+    from fakeqemu.migration.postcopy_preempt import PreemptSend
     from fakeqemu.migration.postcopy_ram import PostcopySource
     from fakeqemu.migration.register import Pending
     from fakeqemu.migration.state import Migration
@@ -64,8 +65,8 @@ class Outgoing:
     """One outgoing migration."""
 
     __slots__ = (
-        "_connecting", "_kick", "_ram", "_task", "address", "f", "mig", "multifd", "postcopy", "rate", "return_path",
-        "savevm", "switchover", "switchover_ack", "vm",
+        "_connecting", "_kick", "_ram", "_task", "address", "f", "mig", "multifd", "postcopy", "preempt", "rate",
+        "return_path", "savevm", "switchover", "switchover_ack", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -80,6 +81,8 @@ class Outgoing:
         self.return_path: ReturnPath | None = None
         #: channels for pages beside the main one
         self.multifd: MultiFDSend | None = None
+        #: a channel for pages that the destination waits for
+        self.preempt: PreemptSend | None = None
         #: the second half of a migration whose guest leaves first
         self.postcopy: PostcopySource | None = None
         self.switchover = Switchover(self)
@@ -198,6 +201,11 @@ class Outgoing:
             self.vm.faults.check("open_return_path_on_source")
             self.return_path = ReturnPath(self)
             self.return_path.open()
+        if self.mig.options.on("postcopy-preempt"):
+            from fakeqemu.migration.postcopy_preempt import PreemptSend
+
+            self.preempt = PreemptSend(self)
+            self.preempt.main_connected()
         if multifd.wanted(self.vm):
             self.multifd = MultiFDSend(self)
             await self.multifd.setup(self.address)
@@ -365,6 +373,8 @@ class Outgoing:
         if self.return_path is not None:
             self.f.shutdown()
             await self.return_path.join()
+        if self.preempt is not None:
+            await self.preempt.close()
         assert self.f.channel is not None
         channels.close(self.vm, self.address, self.f.channel)
         self._unregister_yank()
@@ -378,6 +388,8 @@ class Outgoing:
             self.f.shutdown()
         if self.multifd is not None:
             self.multifd.yank()
+        if self.preempt is not None:
+            self.preempt.shutdown()
 
     def cancelled(self) -> None:
         """The status is `cancelling` now: make whatever waits go on."""
@@ -387,6 +399,8 @@ class Outgoing:
             self.f.shutdown()
         if self.multifd is not None:
             self.multifd.shutdown()
+        if self.preempt is not None:
+            self.preempt.shutdown()
         self.mig.continue_event.set()
         self.kick()
 
@@ -411,6 +425,8 @@ class Outgoing:
         self.check_cancelled()
         if self.f is not None and self.f.write_error is not None:
             raise self.f.write_error
+        if self.preempt is not None:
+            self.preempt.check()
 
     def failure_of_return_path(self) -> Exception:
         """What to raise when the return path has failed: its error, or none in releases that only print it."""

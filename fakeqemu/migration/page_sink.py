@@ -113,6 +113,15 @@ class PageSink:
         f.put_buffers(records, n * PAGE_RECORD_SIZE - 8)
 
 
+def postcopy_sink(outgoing: Outgoing) -> PageSink:
+    """The sink of pages that follow the guest."""
+    if outgoing.multifd is not None:
+        from fakeqemu.migration.multifd_ram import IdleMultiFDSink
+
+        return IdleMultiFDSink(outgoing)
+    return PageSink(outgoing)
+
+
 def choose_sink(outgoing: Outgoing) -> PageSink:
     """The sink that the capabilities ask for."""
     on = outgoing.mig.options.on

@@ -53,8 +53,8 @@ class PostcopyIncoming:
     """Postcopy of one destination, from ADVISE on."""
 
     __slots__ = (
-        "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_vm", "_waiting", "blocktime", "faults",
-        "phase",
+        "_arrival", "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_vm", "_waiting", "blocktime",
+        "faults", "phase",
     )  # fmt: skip
 
     def __init__(self, incoming: Incoming, load: LoadVM) -> None:
@@ -72,6 +72,8 @@ class PostcopyIncoming:
         self._waiting: dict[tuple[str, int], Future] = {}
         #: the block of the last request: the next one leaves the name away
         self._last_block: RAMBlock | None = None
+        #: a page has come, or the second channel has ended: whoever waits for the last pages looks again
+        self._arrival = self._vm.host.event()
         #: (paused) delivers the new connection
         self._channel: Future | None = None
         if self._vm.compat.blocktime_engine == "array":
@@ -133,11 +135,14 @@ class PostcopyIncoming:
                 return block
         return None
 
-    def listen(self, load: LoadVM) -> None:
+    async def listen(self, load: LoadVM) -> None:
         """From now on pages come on their own, while what else is in the package is loaded; raises LoadFault."""
         if self.phase not in (ADVISE, DISCARD):
             raise load.fault(errno.EPERM, f"CMD_POSTCOPY_LISTEN in wrong postcopy state ({self.phase})")
         self._vm.trace("loadvm_postcopy_handle_listen")
+        preempt = self._incoming.preempt
+        if preempt is not None:
+            await preempt.listen(self)
         self._account()
         self.phase = LISTENING
         for block in self._vm.ram_blocks:
@@ -219,6 +224,24 @@ class PostcopyIncoming:
                 if waiter is not None:
                     self._vm.trace("postcopy_page_req_del", addr=self.address(block, page), count=len(self._waiting))
                     waiter.set_result()
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Something has changed for those who wait for the last pages."""
+        self._arrival.set()
+        self._arrival.clear()
+
+    def check_preempt(self, load: LoadVM) -> None:
+        """Raise LoadFault when the second channel has ended."""
+        preempt = self._incoming.preempt
+        if preempt is not None and preempt.error is not None:
+            raise load.fault(preempt.error.errno, preempt.error.desc, old=[])
+
+    async def _last_pages(self) -> None:
+        """The main channel is at its end: pages that somebody waits for may still come over the second one; raises LoadFault."""
+        while self._waiting and self._incoming.preempt is not None:
+            self.check_preempt(self._load)
+            await self._arrival.wait()
 
     async def fault(self, block: RAMBlock, page: int, thread: int) -> None:
         """A thread touches a page: come back when it is there. QEMU: postcopy_ram_fault_thread"""
@@ -259,6 +282,7 @@ class PostcopyIncoming:
         while True:
             try:
                 await self._load.sections()
+                await self._last_pages()
                 break
             except StreamError as err:
                 if self.phase == RUNNING:
@@ -292,6 +316,8 @@ class PostcopyIncoming:
         self._channel = vm.host.future()
         self._last_block = None
         incoming.disconnect()
+        if incoming.preempt is not None:
+            await incoming.preempt.close()
         for line in st.POSTCOPY_PAUSED_LINES:
             vm.error_report(line)
         incoming.set_state(st.POSTCOPY_PAUSED)
@@ -305,8 +331,12 @@ class PostcopyIncoming:
         self._incoming.listen_again(uri, self._on_channel)
 
     def _on_channel(self, channel: Channel) -> None:
+        preempt = self._incoming.preempt
         if self._channel is None or self._channel.done:
-            channel.close()
+            if preempt is not None and preempt.wanted and self._channel is not None:
+                preempt.add(channel)
+            else:
+                channel.close()
             return
         self._channel.set_result(channel)
 
@@ -315,6 +345,8 @@ class PostcopyIncoming:
         if self._incoming.state != st.POSTCOPY_RECOVER:
             return False
         self._vm.trace("loadvm_postcopy_handle_resume")
+        if self._incoming.preempt is not None:
+            await self._incoming.preempt.listen(self)
         self._channel = None
         self._incoming.set_state(st.POSTCOPY_ACTIVE)
         await self._load.send(rp.MIG_RP_MSG_RESUME_ACK, rp.RESUME_ACK_VALUE.to_bytes(4, "big"))

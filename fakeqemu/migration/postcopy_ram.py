@@ -94,6 +94,11 @@ class PostcopySource:
         QEMU: postcopy_start
         """
         outgoing, vm, mig = self._outgoing, self._vm, self._outgoing.mig
+        if outgoing.preempt is not None:
+            await outgoing.preempt.main_answered()
+            await outgoing.preempt.establish("postcopy_start: Failed to establish preempt channel")
+        if vm.compat.migration_postcopy_prepare:
+            await self._savevm.prepare_postcopy()
         vm.trace("postcopy_start")
         await vm.faults.pass_through("postcopy_start")
         active_first = vm.compat.migration_postcopy_active_first
@@ -118,6 +123,7 @@ class PostcopySource:
         f.put_buffer(package)
         mig.stats.package_bytes += len(package)
         section.put_command(f, section.MIG_CMD_PING, (4).to_bytes(4, "big"))
+        await f.flush()
         mig.stats.end_downtime(vm.host.clock.now_ns())
         vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
 
@@ -147,11 +153,11 @@ class PostcopySource:
     async def _stream(self) -> None:
         """Send what is left, requested pages first, and wait for the destination's last word."""
         outgoing, rate = self._outgoing, self._outgoing.rate
-        while self._ram.remaining_pages:
+        while self._more_parts():
             self._notice_loaded()
-            await outgoing.save_parts(self._exceeded, postcopy=True)
+            await outgoing.save_parts(rate.exceeded, postcopy=True)
             rate.measure()
-            if self._exceeded():
+            if rate.exceeded():
                 await outgoing.wait_until(rate.window_end_ns)
             else:
                 await outgoing.turn()
@@ -162,14 +168,19 @@ class PostcopySource:
             self._notice_loaded()
         self._vm.trace("migration_completion_postcopy_end")
         await self._savevm.complete_postcopy()
+        if outgoing.preempt is not None:
+            await outgoing.preempt.end()
         outgoing.check()
         assert outgoing.return_path is not None
         await outgoing.return_path.finish()
         self._vm.trace("migration_completion_postcopy_end_after_complete")
 
-    def _exceeded(self) -> bool:
-        """Pages that somebody waits for are not held back."""
-        return self._outgoing.rate.exceeded() and not self._ram.has_urgent
+    def _more_parts(self) -> bool:
+        """Whether more is left than goes into END, for which there is no limit of the bandwidth."""
+        left = self._ram.remaining_pages
+        if self._vm.compat.migration_postcopy_ends_empty:
+            return left > 0
+        return left > 0 and left * TARGET_PAGE_SIZE >= self._outgoing.rate.threshold_bytes()
 
     def _notice_loaded(self) -> None:
         mig = self._outgoing.mig
@@ -194,9 +205,9 @@ class PostcopySource:
     async def message(self, kind: int, data: bytes, f: QEMUFile) -> None:
         """Pages, bitmaps and the acknowledgement of a resume; raises QemuError."""
         if kind == rp.MIG_RP_MSG_REQ_PAGES:
-            self._request(self._last_block, data)
+            await self._request(self._last_block, data)
         elif kind == rp.MIG_RP_MSG_REQ_PAGES_ID:
-            self._request(self._named_block(data), data[: _REQUEST.size])
+            await self._request(self._named_block(data), data[: _REQUEST.size])
         elif kind == rp.MIG_RP_MSG_RECV_BITMAP:
             await self.recovery.reload_bitmap(data, f)
         else:
@@ -217,7 +228,7 @@ class PostcopySource:
                 return block
         raise QemuError(f"MIG_RP_MSG_REQ_PAGES has no block '{name}'")
 
-    def _request(self, block: RAMBlock | None, data: bytes) -> None:
+    async def _request(self, block: RAMBlock | None, data: bytes) -> None:
         start, length = _REQUEST.unpack(data)
         if block is None:
             raise QemuError("MIG_RP_MSG_REQ_PAGES has no previous block")
@@ -231,8 +242,12 @@ class PostcopySource:
             )
         self._vm.trace("migrate_handle_rp_req_pages", rbname=block.idstr, start=start, len=length)
         self._outgoing.mig.stats.postcopy_requests += 1
-        self._ram.request(block, start >> TARGET_PAGE_BITS, length >> TARGET_PAGE_BITS)
-        self._outgoing.kick()
+        first, n = start >> TARGET_PAGE_BITS, length >> TARGET_PAGE_BITS
+        if self._outgoing.preempt is None or self._outgoing.preempt.early:
+            # QEMU does not wake for it when the limit is reached: it is first in the next window.
+            self._ram.request(block, first, n)
+        else:
+            await self._ram.send_urgent(block, first, n)
 
     def forget_block(self) -> None:
         """A new connection: its first request names the block."""

@@ -86,6 +86,8 @@ class SourceRecovery:
         self._bitmaps = [block.idstr for block, _ in self._ram.dirty_runs()]
         self._postcopy.forget_block()
         self._use(channel)
+        if outgoing.preempt is not None:
+            outgoing.preempt.main_connected()
         mig.set_state(st.POSTCOPY_RECOVER)
         assert outgoing.return_path is not None
         outgoing.return_path.open()
@@ -95,6 +97,8 @@ class SourceRecovery:
             section.put_command(f, section.MIG_CMD_RECV_BITMAP, bytes((len(name.encode()),)) + name.encode())
         await f.flush()
         await self._until(lambda: not self._bitmaps)
+        if outgoing.preempt is not None:
+            await outgoing.preempt.establish("postcopy_do_resume: postcopy_preempt_establish_channel(): -1")
         self._ram.restart()
         section.put_command(f, section.MIG_CMD_POSTCOPY_RESUME)
         await f.flush()
@@ -108,7 +112,11 @@ class SourceRecovery:
         assert outgoing.return_path is not None
         assert outgoing.f.channel is not None
         outgoing.f.shutdown()
+        if outgoing.preempt is not None:
+            outgoing.preempt.shutdown()
         await outgoing.return_path.join()
+        if outgoing.preempt is not None:
+            await outgoing.preempt.close()
         channels.close(self._vm, outgoing.address, outgoing.f.channel)
 
     def _use(self, channel: Channel) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.migration.cpu_throttle import CPUThrottle
-from fakeqemu.migration.page_sink import PageSink, choose_sink
+from fakeqemu.migration.page_sink import PageSink, choose_sink, postcopy_sink
 from fakeqemu.migration.register import Pending, SaveVMHandlers
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS, RAM_SAVE_FLAG_MEM_SIZE, TARGET_PAGE_SIZE
 from fakeqemu.system.ramblock import REAL, ZERO, PageRuns
@@ -191,12 +191,16 @@ class RAMHandlers(SaveVMHandlers):
             if until_ns is not None and not self.has_urgent:
                 if self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns:
                     return
+            urgent = self.has_urgent
             block, first, n, kind = self._take_run(ahead)
             # Looking at real pages means reading them: no more of them than are sent now.
             ahead = ZERO_BATCH_PAGES if kind == ZERO else batch
             if kind != ZERO and n > batch:
                 self._give_back(block, first + batch, n - batch)
                 n = batch
+            if urgent and self._outgoing.preempt is not None:
+                await self._outgoing.preempt.put(block, first, n, kind)
+                continue
             await self._sink.put_pages(f, block, first, n, kind)
             if f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
                 await f.flush()
@@ -259,7 +263,11 @@ class RAMHandlers(SaveVMHandlers):
         self._postcopy = True
         # What was only worth it while the guest ran here (other channels, differences) ends.
         self._sink.cleanup()
-        self._sink = PageSink(self._outgoing)
+        self._sink = postcopy_sink(self._outgoing)
+
+    async def save_postcopy_prepare(self, f: QEMUFile) -> None:
+        await self._sink.complete(f)
+        f.put_be64(RAM_SAVE_FLAG_EOS)
 
     def dirty_runs(self) -> list[tuple[RAMBlock, PageRuns]]:
         """The blocks that travel, with the pages that are left."""
@@ -268,6 +276,18 @@ class RAMHandlers(SaveVMHandlers):
     def request(self, block: RAMBlock, first: int, n: int) -> None:
         """The destination waits for these pages: they go before all others."""
         self._urgent.append((block, first, n))
+
+    async def send_urgent(self, block: RAMBlock, first: int, n: int) -> None:
+        """Send pages that the destination waits for, as far as they are left, over the channel for that; raises QemuError."""
+        preempt = self._outgoing.preempt
+        assert preempt is not None
+        for other, runs in self._todo:
+            if other is block:
+                wanted = list(runs.within(first, n))
+                runs.discard(first, n)
+                for start, length in wanted:
+                    for page, count, kind in block.runs(start, length):
+                        await preempt.put(block, page, count, kind)
 
     @property
     def has_urgent(self) -> bool:
@@ -289,7 +309,7 @@ class RAMHandlers(SaveVMHandlers):
     def restart(self) -> None:
         """(recovery) A new connection: nothing that was said on the old one holds."""
         self._urgent.clear()
-        self._sink = PageSink(self._outgoing)
+        self._sink = postcopy_sink(self._outgoing)
 
 
 class ModelRAMHandlers(RAMHandlers):

@@ -61,7 +61,9 @@ class RateWindow:
 
     def bytes_sent(self) -> int:
         assert self._outgoing.f is not None
-        return self._outgoing.f.flushed + self._stats.multifd_bytes + self._stats.model_bytes
+        return (
+            self._outgoing.f.flushed + self._stats.multifd_bytes + self._stats.preempt_bytes + self._stats.model_bytes
+        )
 
     def exceeded(self) -> bool:
         """Whether this window's share was used up."""

@@ -114,6 +114,9 @@ class SaveVMHandlers:
         """Whether the state can be sent after the guest has left."""
         return False
 
+    async def save_postcopy_prepare(self, f: QEMUFile) -> None:
+        """A section between the passes and the stop of the guest, of handlers whose rest goes after it."""
+
     async def save_live_iterate(self, f: QEMUFile) -> bool:  # noqa: ARG002 - those who override it write
         """Write the body of one PART section; True when nothing is left for now."""
         return True

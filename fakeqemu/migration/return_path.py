@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 class ReturnPath:
     """The return path of one outgoing migration: a task that ends with SHUT or with an error."""
 
-    __slots__ = ("_f", "_outgoing", "_task", "failed")
+    __slots__ = ("_f", "_outgoing", "_task", "answered", "failed")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
         #: something went wrong: the migration is to fail, whatever its own side of the stream says
         self.failed = False
+        #: the destination has answered a PING, or never will
+        self.answered = outgoing.vm.host.event()
         self._task: Task | None = None
         assert outgoing.f is not None
         self._f = outgoing.f
@@ -58,6 +60,7 @@ class ReturnPath:
         except QemuError as err:
             self._fail(err.desc)
         vm.trace("source_return_path_thread_end")
+        self.answered.set()
         if self.failed and self._outgoing.postcopy is not None:
             self._outgoing.postcopy.lost()
 
@@ -103,6 +106,7 @@ class ReturnPath:
                 return
             if kind == rp.MIG_RP_MSG_PONG:
                 vm.trace("source_return_path_thread_pong", val=rp.be32(data))
+                self.answered.set()
                 if self._outgoing.postcopy is not None:
                     self._outgoing.postcopy.pong(rp.be32(data))
             elif kind == rp.MIG_RP_MSG_SWITCHOVER_ACK:

@@ -235,6 +235,14 @@ class SaveVM:
         if self._vm.compat.migration_switchover_start:
             section.put_command(self._f, section.MIG_CMD_SWITCHOVER_START)
 
+    async def prepare_postcopy(self) -> None:
+        """A last PART of those whose rest goes after the guest: what went on other channels is in place behind it."""
+        for entry, handlers in self._live():
+            if handlers.has_postcopy():
+                self._start_section(section.QEMU_VM_SECTION_PART, entry)
+                await handlers.save_postcopy_prepare(self._f)
+                section.put_section_footer(self._f, entry.section_id)
+
     async def complete_iterable(self, *, postcopy: bool = False) -> None:
         """END sections: the guest is stopped. With `postcopy`, of those entries that cannot wait until it has left."""
         await self._put_ends([one for one in self._live() if not (postcopy and one[1].has_postcopy())])

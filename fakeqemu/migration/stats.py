@@ -36,7 +36,7 @@ class MigrationStats:
     __slots__ = (
         "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
         "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
-        "package_bytes", "pages_per_second", "pending", "postcopy_bytes", "postcopy_requests", "precopy_bytes",
+        "package_bytes", "pages_per_second", "pending", "postcopy_bytes", "postcopy_requests", "precopy_bytes", "preempt_bytes",
         "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes", "throttle", "xbzrle",
     )  # fmt: skip
 
@@ -73,6 +73,8 @@ class MigrationStats:
         self.model_bytes = 0
         #: bytes of all multifd channels
         self.multifd_bytes = 0
+        #: bytes of the channel for pages that somebody waits for
+        self.preempt_bytes = 0
         self.dirty_sync_count = 0
         self.dirty_pages_rate = 0
         self.mbps = 0.0
@@ -89,7 +91,7 @@ class MigrationStats:
         """ram.transferred: all bytes of all channels."""
         if not self._vm.compat.migration_transferred_all:
             return self.precopy_bytes + self.downtime_bytes + self.multifd_bytes + self.postcopy_bytes
-        return self.stream_bytes() + self.multifd_bytes + self.package_bytes + self.model_bytes
+        return self.stream_bytes() + self.multifd_bytes + self.preempt_bytes + self.package_bytes + self.model_bytes
 
     @property
     def downtime_ms(self) -> int:

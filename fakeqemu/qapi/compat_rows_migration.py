@@ -326,10 +326,22 @@ ROWS: tuple[CompatRow, ...] = (
         "`downtime` instead of `expected-downtime` in the statuses of postcopy.",
     ),
     CompatRow(
+        "migration_postcopy_ends_empty",
+        "After the guest has left, nothing is left for END.",
+        (((), False), ((10, 1), True)),
+        "Before, as much as the downtime limit allows goes there, past max-postcopy-bandwidth.",
+    ),
+    CompatRow(
         "migration_postcopy_first",
         "migrate-start-postcopy is followed even when the rest would fit into the downtime limit.",
         (((), False), ((11, 0), True)),
         "postcopy-active instead of completed.",
+    ),
+    CompatRow(
+        "migration_postcopy_prepare",
+        "The source puts a section of RAM without pages before it turns to postcopy.",
+        (((), False), ((10, 1), True)),
+        "With multifd the barrier behind which the other channels carry no more pages.",
     ),
     CompatRow(
         "migration_postcopy_recover_setup",
@@ -348,6 +360,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Pages may travel compressed one by one, where a capability says so, and transports may hook into the RAM section.",
         (((), True), ((9, 1), False)),
         "`Received an unexpected compressed page`, or nothing, where later releases know no such flags.",
+    ),
+    CompatRow(
+        "migration_preempt_early",
+        "The channel of postcopy-preempt is made with the main one, and ends with an EOS; the load waits for both.",
+        (((), True), ((8, 0), False)),
+        "Before, a second connection at the beginning of the migration; later, when it turns to postcopy.",
     ),
     CompatRow(
         "migration_ram_skipped",
