@@ -282,6 +282,10 @@ class PushParser:
         """Whether the next token begins a message."""
         return self._builder.idle and not self._skipping
 
+    def finish(self) -> Any:
+        """No more tokens will come: all that was wrong has been said."""
+        return NOTHING
+
     def push(self, token: Token) -> Any:
         if token.kind == ERROR:
             silent = self._skipping
@@ -343,6 +347,10 @@ class GatherParser:
         self._balance.clear()
         self._tokens = []
         return result
+
+    def finish(self) -> Any:
+        """No more tokens will come: what is wrong with those that are there; NOTHING when none are."""
+        return self._parse() if self._tokens else NOTHING
 
     def _parse(self) -> Any:
         self._builder.reset()

@@ -157,6 +157,29 @@ class JSONStream:
             self._enter_exact()
         return self._next_exactly()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun and is not complete."""
+        return self._exact
+
+    def finish(self) -> tuple[Any, int]:
+        """No more bytes will come: what the last token makes of the message (NOTHING when it is not complete), and the
+        column behind the end. QEMU ends a word or a number by a NUL, which counts.
+        """
+        if not self._exact:
+            return NOTHING, self._column
+        lexer, parser = self._lexer, self._parser
+        assert lexer is not None
+        assert parser is not None
+        result: Any = NOTHING
+        column = lexer.column
+        if not lexer.idle:
+            column += 1
+            lexer.feed(b"\0")
+            token = lexer.next_token()
+            result = NOTHING if token is None else parser.push(token)
+        return parser.finish() if result is NOTHING else result, column
+
     def _advance(self, to: int) -> None:
         """Count the position over bytes that were read."""
         data, at = self._data, self._at

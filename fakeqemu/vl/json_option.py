@@ -22,23 +22,20 @@ if TYPE_CHECKING:
 
 def parse_json_option(profile: VersionProfile, text: str) -> dict[str, Any]:
     """The JSON object of an argument that begins with `{`; raises QemuError."""
-    at_once = bool(profile.compat.json_errors_at_once)
-    stream = JSONStream(at_once)
+    stream = JSONStream(bool(profile.compat.json_errors_at_once))
     data = text.encode("utf-8", "surrogateescape")
     stream.feed(data)
     value = stream.next()
+    column = 0
     if value is NOTHING:
-        if not at_once:
-            raise QemuError("JSON parse error, premature EOI")
-        lines = data.split(b"\n")
-        raise QemuError(f"{len(lines)}:{len(lines[-1]) + 1}: JSON parse error, premature end of input")
+        value, column = stream.finish()
+    if value is NOTHING:
+        line = data.count(b"\n") + 1
+        raise QemuError(f"{line}:{column}: JSON parse error, premature end of input")
     if isinstance(value, ParseError):
         raise QemuError(value.desc)
-    rest = stream.next()
-    if isinstance(rest, ParseError):
-        raise QemuError(rest.desc)
-    if rest is not NOTHING:
-        raise QemuError("JSON parse error, expecting value")
+    if stream.next() is not NOTHING or stream.unfinished:
+        raise QemuError("Expecting at most one JSON value")
     result: dict[str, Any] = value
     return result
 
