@@ -373,7 +373,8 @@ class Incoming:
     async def start_guest(self, wanted: str) -> None:
         """Let the guest go on, or leave it as it was there."""
         state = self._vm.runstate
-        if wanted not in (rs.RUNNING, rs.SUSPENDED):
+        goes_on = (rs.RUNNING, rs.SUSPENDED) if self._vm.compat.migration_globalstate_suspended else (rs.RUNNING,)
+        if wanted not in goes_on:
             state.set(wanted)
         elif not state.autostart:
             state.set(rs.PAUSED)
