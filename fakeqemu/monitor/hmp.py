@@ -67,10 +67,14 @@ _WITH_ARGUMENTS = {
     "migrate_recover": ("uri:s", "fakeqemu.migration.hmp_actions:migrate_recover"),
     "migrate_set_capability": ("capability:s,state:b", "fakeqemu.migration.hmp_actions:migrate_set_capability"),
     "migrate_set_parameter": ("parameter:s,value:S", "fakeqemu.migration.hmp_actions:migrate_set_parameter"),
+    "info trace-events": ("name:s?,vcpu:i?", "fakeqemu.monitor.hmp_trace:info_trace_events"),
+    "log": ("items:s", "fakeqemu.monitor.hmp_trace:log"),
+    "logfile": ("filename:F", "fakeqemu.monitor.hmp_trace:logfile"),
     "set_vcpu_dirty_limit": (
         "dirty_rate:l,cpu_index:l?",
         "fakeqemu.system.qmp_cmds_dirty_limit:hmp_set_vcpu_dirty_limit",
     ),
+    "trace-event": ("name:s,option:b,vcpu:i?", "fakeqemu.monitor.hmp_trace:trace_event"),
 }
 
 
@@ -149,10 +153,10 @@ def run_line(vm: Machine, line: str, cpu_index: int | None = None) -> Any:
     return _printed(lambda: function(vm))
 
 
-def _run_with_arguments(vm: Machine, command: HmpCommand, text: str, typed: str) -> Any:
+def _run_with_arguments(vm: Machine, command: HmpCommand, text: str, typed: str, of: str = "") -> Any:
     from fakeqemu.monitor.hmp_arguments import WrongArguments, parse
 
-    takes, where = _WITH_ARGUMENTS[command.names.split("|")[0]]
+    takes, where = _WITH_ARGUMENTS[of + command.names.split("|")[0]]
     if not vm.compat.migration_hmp_raw_value:
         takes = takes.replace(":S", ":s")
     kept = [entry for entry in takes.split(",") if ":-" not in entry or entry.partition(":")[2] in command.flags]
@@ -174,6 +178,8 @@ def _run_info(vm: Machine, line: str, rest: int, typed: int) -> Any:
     command = tables[1].by_name.get(name)
     if command is None:
         return f"unknown command: '{line[:typed]}'\r\n"
+    if f"info {command.names}" in _WITH_ARGUMENTS:
+        return _run_with_arguments(vm, command, line[rest:], line[:typed], of="info ")
     try:
         flags = _flags(command, line[rest:]) if command.takes_only_flags else []
     except _Usage as usage:

@@ -13,6 +13,9 @@ QEMU: trace/control.c, scripts/tracetool/backend/log.py, util/log.c
 
 from __future__ import annotations
 
+import os
+
+from fakeqemu.error import QemuError
 from fakeqemu.hw.vfio import fsm
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
 from fakeqemu.qapi.json_out import encode
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from fakeqemu.host.channel import Channel
     from fakeqemu.system.machine import Machine
 
     Fields = dict[str, Any]
@@ -37,7 +41,7 @@ _LENGTHS = "hlzjtL"
 class TraceControl:
     """Which events of one machine are printed, and where (`vm.trace_control`)."""
 
-    __slots__ = ("_forms", "_unwatch", "_vm", "date", "enabled", "for_cpu", "write")
+    __slots__ = ("_file", "_forms", "_unwatch", "_vm", "date", "enabled", "for_cpu", "write")
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
@@ -49,6 +53,7 @@ class TraceControl:
         self._forms: dict[str, Form] = {}
         #: takes lines, with their ends
         self.write: Callable[[str], None] = vm.host.write_stderr
+        self._file: Channel | None = None
         #: with -msg timestamp=on: how messages write a time, in ns since 1970
         self.date: Callable[[int], str] | None = None
 
@@ -58,6 +63,22 @@ class TraceControl:
         if not is_pattern(pattern):
             return [pattern] if pattern in names else []
         return [name for name in names if matches(pattern, name)]
+
+    def is_unknown(self, pattern: str) -> bool:
+        """Whether a pattern of -trace names an event that there is none of. One with a `*` may find nothing."""
+        name = pattern.removeprefix("-")
+        return not is_pattern(name) and name not in self._vm.profile.keys("trace-events")
+
+    def open(self, path: str) -> None:
+        """Write lines to a file from now on, which is new and empty then; raises QemuError."""
+        try:
+            channel = self._vm.host.open_channel(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        except OSError as err:
+            raise QemuError(f"Error opening logfile {path}: {err.strerror}") from None
+        if self._file is not None:
+            self._file.close()
+        self._file = channel
+        self.write = lambda text: channel.send(text.encode("utf-8", "surrogateescape"))
 
     def is_of_cpu(self, event: str) -> bool:
         """Whether an event can be switched on for one CPU alone."""
@@ -208,7 +229,7 @@ _ADAPTED: dict[tuple[str, str], Adapt] = {
     ("migration_return_path_end_after", ""): lambda vm, f: () if vm.compat.migration_failing_state else (f["rp_error"],),
     ("monitor_qmp_cmd_in_band", ""): lambda _, f: (_id_text(f["id"]),),
     ("monitor_qmp_cmd_out_of_band", ""): lambda _, f: (_id_text(f["id"]),),
-    ("source_return_path_thread_switchover_acked", " "): lambda _, f: (),
+    ("source_return_path_thread_switchover_acked", " "): lambda *_: (),
     ("runstate_set", ""): lambda _, f: (
         _run_state(f["current_state"]), f["current_state"], _run_state(f["new_state"]), f["new_state"],
     ),

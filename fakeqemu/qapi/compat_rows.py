@@ -101,6 +101,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`device_add not allowed while migrating` for a device on pcie.0.",
     ),
     CompatRow(
+        "trace_events_of_cpus",
+        "The human monitor switches trace events of one CPU.",
+        (((), True), ((9, 2), False)),
+        "`trace-event guest_cpu_enter on 7`: `invalid vCPU index 7`, later the number is not looked at.",
+    ),
+    CompatRow(
         "trace_stamp_of_messages",
         "With -msg timestamp=on a line of a trace event begins as other messages do, with the date.",
         (((), False), ((10, 1), True)),

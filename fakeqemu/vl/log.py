@@ -16,8 +16,6 @@ from fakeqemu.vl.location import StartEnded, iso8601
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fakeqemu.system.machine import Machine
     from fakeqemu.vl.cmdline import CommandLine
     from fakeqemu.vl.opts import Opts
@@ -61,29 +59,13 @@ def start_tracing(line: CommandLine, vm: Machine) -> None:
     path = line.log_file and line.log_file.replace("%d", str(vm.host.pid))
     if line.trace_file is not None:
         path = line.trace_file
-        create(path)
     control = vm.trace_control
     if line.reporter.with_timestamp:
         control.date = iso8601
     if path is not None:
-        control.write = _writer(path)
+        control.open(path)
     for pattern in line.trace_patterns:
         control.apply(pattern)
-
-
-def _writer(path: str) -> Callable[[str], None]:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    except OSError as err:
-        raise QemuError(f"Error opening logfile {path}: {err.strerror}") from None
-
-    def write(text: str) -> None:
-        try:
-            os.write(fd, text.encode("utf-8", "surrogateescape"))
-        except OSError:
-            pass  # as to a stderr that nobody reads
-
-    return write
 
 
 def _items_known(line: CommandLine, mask: str) -> bool:

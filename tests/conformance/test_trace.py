@@ -66,6 +66,45 @@ def replies(command: list[str]) -> list[Any]:
         return [(request, vm.message(*request)) for request in QUESTIONS]
 
 
+LINES = (
+    "info trace-events migrate_se*", "trace-event migrate_send* on", "info trace-events migrate_se*", "trace-event nosuch on",
+    "trace-event nosuch* on", "trace-event migrate_set_state", "trace-event migrate_set_state maybe", "trace-event",
+    "trace-event migrate_set_state on 7", "info trace-events migrate_set_state 7", "info trace-events nosuch",
+    "info trace-events nosuch*", "info trace-events a b c", "log trace:migrate_set_state", "info trace-events migrate_set*",
+    "log none", "log nosuch", "log", "log op", "log trace:nosuch", "log trace:nosuch,trace:-migrate_set_state", "logfile /nosuch/x",
+    "info trace-events migrate_set*", "logfile",
+)  # fmt: skip
+
+
+def printed(command: list[str]) -> list[Any]:
+    with Emulator(command) as emulator, CaptureVm(emulator, ["-machine", "none", *ACCEL]) as vm:
+        return [(line, vm.hmp(line)) for line in LINES]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_human_monitor_switches_them_too(version: str) -> None:
+    ours = [sys.executable, "-m", "fakeqemu", "-fake", f"profile={version}"]
+    assert printed(ours) == printed(need_real_qemu(version))
+
+
+@pytest.mark.parametrize("kind", [OURS, REAL])
+@pytest.mark.parametrize("option", ["-trace", "-D", "logfile"])
+async def test_lines_go_into_a_file(tmp_path: Path, kind: str, option: str) -> None:
+    directory = short_directory(tmp_path)
+    log = directory / "log"
+    log.write_text("old\n")
+    file = {"-trace": ["-trace", f"file={log}"], "-D": ["-D", str(log)], "logfile": []}[option]
+    vm = await start(kind, directory, "vm", "-machine", "none", "-S", "-trace", "runstate_set", *file)
+    try:
+        if option == "logfile":
+            assert await vm.hmp(f"logfile {log}") == ""
+        await vm.execute("cont")
+    finally:
+        await vm.stop()
+    assert log.read_text() == "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)\n"
+    assert "runstate_set" not in stderr_of(vm)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_events_are_found_and_switched(version: str) -> None:
     ours = [sys.executable, "-m", "fakeqemu", "-fake", f"profile={version}"]
