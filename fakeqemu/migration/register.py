@@ -199,7 +199,8 @@ class StockState:
     def data(self) -> bytes:
         """The body of the section: as captured, or as it came in last."""
         if self._data is None:
-            self._data = self._read()[0]
+            self._data, desc = self._read()
+            self._desc = self._desc or desc
         return self._data
 
     @data.setter
@@ -210,7 +211,8 @@ class StockState:
     def desc(self) -> dict[str, Any]:
         """What the body is made of."""
         if self._desc is None:
-            self._desc = self._read()[1]
+            data, self._desc = self._read()
+            self._data = data if self._data is None else self._data
         return self._desc
 
 
