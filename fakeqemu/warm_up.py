@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 #: lower ones first, so that each is one piece
 MODULES = (
     "array", "binascii", "struct", "json.decoder", "json.encoder", "fakeqemu.qapi.events", "fakeqemu.system.fds",
-    "fakeqemu.system.guest", "fakeqemu.migration.stream.section", "fakeqemu.migration.stream.ram_page", "fakeqemu.migration.stream.qemu_file",
+    "fakeqemu.system.guest", "fakeqemu.migration.stream.section", "fakeqemu.migration.stream.ram_page",
+    "fakeqemu.migration.stream.qemu_file",
     "fakeqemu.migration.stream.vmstate", "fakeqemu.migration.stream.vmstate_fields", "fakeqemu.migration.stream.vmdesc",
     "fakeqemu.migration.stream.return_path",
     "fakeqemu.migration.state", "fakeqemu.migration.options", "fakeqemu.migration.stats", "fakeqemu.migration.global_state",
