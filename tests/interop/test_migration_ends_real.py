@@ -66,32 +66,33 @@ async def test_a_machine_without_ram(
     assert stderr_of(source) == stderr_of(destination) == ""
 
 
-@BOTH_WAYS
-async def test_the_same_guest_is_let_in(kinds: tuple[str, str], start_vm: Start, directory: Path) -> None:
+async def sides_of(kinds: tuple[str, str], start_vm: Start, directory: Path, uuid: str, **capabilities: bool) -> Sides:
+    """A guest with a UUID on its way to a destination that waits for this one."""
     source = await start_vm(kinds[0], "src", "-uuid", UUID)
-    destination = await start_vm(kinds[1], "dst", "-uuid", UUID, "-incoming", "defer")
+    destination = await start_vm(kinds[1], "dst", "-uuid", uuid, "-incoming", "defer")
     sides = Sides(source, destination, directory)
-    await sides.capabilities(events=True, validate_uuid=True)
+    await sides.capabilities(events=True, validate_uuid=True, **capabilities)
     await listen(destination, directory / "dst.mig")
     await source.execute("migrate", {"uri": f"unix:{directory}/dst.mig"})
+    return sides
+
+
+@BOTH_WAYS
+async def test_the_same_guest_is_let_in(kinds: tuple[str, str], start_vm: Start, directory: Path) -> None:
+    sides = await sides_of(kinds, start_vm, directory, UUID)
     await sides.completed()
 
 
 @BOTH_WAYS
 async def test_another_guest_is_refused(kinds: tuple[str, str], start_vm: Start, directory: Path) -> None:
-    source = await start_vm(kinds[0], "src", "-uuid", UUID)
-    destination = await start_vm(kinds[1], "dst", "-uuid", OTHER_UUID, "-incoming", "defer")
-    sides = Sides(source, destination, directory)
-    await sides.capabilities(events=True, validate_uuid=True, return_path=True)
-    await listen(destination, directory / "dst.mig")
-    await source.execute("migrate", {"uri": f"unix:{directory}/dst.mig"})
-    await destination.wait_status("failed")
-    await source.wait_status("failed")
-    assert await error_of(destination) == (
+    sides = await sides_of(kinds, start_vm, directory, OTHER_UUID, return_path=True)
+    await sides.destination.wait_status("failed")
+    await sides.source.wait_status("failed")
+    assert await error_of(sides.destination) == (
         "load of migration failed: Invalid argument: Loading VM subsection 'configuration/uuid' in 'configuration' failed: "
         "post load hook failed for: configuration/uuid, version_id: 1, minimum_version: 1, ret: -22"
     )
-    assert await state_of(source) == "running"
+    assert await state_of(sides.source) == "running"
 
 
 @BOTH_WAYS
