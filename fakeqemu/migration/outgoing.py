@@ -18,7 +18,7 @@ from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
 from fakeqemu.migration.multifd import MultiFDSend
-from fakeqemu.migration.ram import ModelRAMHandlers, RAMHandlers
+from fakeqemu.migration.ram import RAMHandlers
 from fakeqemu.migration.rate import RateWindow
 from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
 from fakeqemu.migration.return_path import ReturnPath
@@ -91,7 +91,14 @@ class Outgoing:
         self._kick: Future | None = None
         model = vm.fake.get("ram") == "model"
         self.rate = RateWindow(self, model=model)
-        self._ram: RAMHandlers = ModelRAMHandlers(self) if model else RAMHandlers(self)
+        self._ram = self._ram_handlers(model=model)
+
+    def _ram_handlers(self, *, model: bool) -> RAMHandlers:
+        if not model:
+            return RAMHandlers(self)
+        from fakeqemu.migration.ram_model import ModelRAMHandlers
+
+        return ModelRAMHandlers(self)
 
     # --- beginning ------------------------------------------------------------------------------------
 
@@ -175,13 +182,10 @@ class Outgoing:
         try:
             self.check()
             await self._setup(self.savevm)
-            while (step := await self._next_step(self.savevm)) == _ITERATE:
-                await self._iterate()
-            if step == _POSTCOPY:
-                await self._run_postcopy(self.savevm)
+            if self.mig.options.on("background-snapshot"):
+                await self._run_snapshot(self.savevm)
             else:
-                await self.switchover.stop_guest()
-                await self._complete(self.savevm)
+                await self._run_passes(self.savevm)
         except GivenUp:
             await self._give_up(None)
         except QemuError as err:
@@ -277,23 +281,40 @@ class Outgoing:
             postcopy=postcopy, total=size, new_acks=pending.acks, all_acks=self.switchover_ack.pending,
         )  # fmt: skip
 
+    async def _run_passes(self, savevm: SaveVM) -> None:
+        while (step := await self._next_step(savevm)) == _ITERATE:
+            await self._iterate()
+        if step == _POSTCOPY:
+            await self._run_postcopy(savevm)
+        else:
+            await self.switchover.stop_guest()
+            await self._complete(savevm)
+
+    async def _run_snapshot(self, savevm: SaveVM) -> None:
+        from fakeqemu.migration.background_snapshot import BackgroundSnapshot
+
+        await BackgroundSnapshot(self, self._ram).run(savevm)
+
     async def _run_postcopy(self, savevm: SaveVM) -> None:
         from fakeqemu.migration.postcopy_ram import PostcopySource
 
         self.postcopy = PostcopySource(self, savevm, self._ram)
         await self.postcopy.run()
 
-    async def save_parts(self, exceeded: Callable[[], bool], *, postcopy: bool = False) -> None:
-        """One PART of those who have something to send; raises QemuError."""
+    async def save_parts(self, exceeded: Callable[[], bool], *, postcopy: bool = False) -> bool:
+        """One PART of those who have something to send; True when nobody has anything left. Raises QemuError."""
         assert self.savevm is not None
         try:
-            await self.savevm.iterate(exceeded, postcopy=postcopy)
+            finished = await self.savevm.iterate(exceeded, postcopy=postcopy)
         except QemuError:
             if self.vm.compat.migration_save_errors_printed:
                 number = -1 if self.multifd is not None and self.multifd.error is not None else -5
-                self.vm.error_report(f"failed to save SaveStateEntry with id(name): 1(ram): {number}")
+                ram = self.vm.savevm.find(RAM, 0)
+                assert ram is not None
+                self.vm.error_report(f"failed to save SaveStateEntry with id(name): {ram.section_id}(ram): {number}")
             raise
         self.check()
+        return finished
 
     async def _iterate(self) -> None:
         before = self.rate.bytes_sent()
@@ -329,7 +350,8 @@ class Outgoing:
         mig.stats.complete(vm.host.clock.now_ns())
         mig.set_state(st.COMPLETED)
         async with vm.bql:
-            vm.runstate.set(rs.POSTMIGRATE)
+            if not mig.options.on("background-snapshot"):
+                vm.runstate.set(rs.POSTMIGRATE)
             await self.savevm.cleanup()
             await vm.savevm.notify(PRECOPY_DONE)
         await self._close()
