@@ -27,6 +27,8 @@ class Channel:
     can_write = True
     #: whether several connections to the same address make sense (multifd, postcopy preempt)
     is_socket = False
+    #: whether bytes can be looked at before they are read (`peek`)
+    can_peek = True
     #: whether positions make sense (`read_at`, `write_at`, `seek`)
     is_seekable = False
 

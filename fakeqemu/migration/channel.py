@@ -210,7 +210,16 @@ async def connect(vm: Machine, address: MigrationAddress, name: str = "migration
     if address["type"] == "vsock":
         raise _no_vsock(address)
     await vm.faults.pass_through("migration_socket_outgoing_connected", address=_shown(address))
-    return vm.faults.channel(await vm.host.connect(_socket_address(address), name=name))
+    return await secure(vm, address, vm.faults.channel(await vm.host.connect(_socket_address(address), name=name)))
+
+
+async def secure(vm: Machine, address: MigrationAddress, channel: Channel) -> Channel:
+    """The source's channel to use instead of one that was just opened: the same, unless there is to be TLS. Raises QemuError."""
+    if not vm.migration.options.get("tls-creds"):
+        return channel
+    from fakeqemu.migration import tls
+
+    return await tls.connect(vm, channel, address, kind_of(address, channel))
 
 
 def open_now(vm: Machine, address: MigrationAddress) -> Channel:
@@ -241,7 +250,7 @@ def listen(
         vm.faults.check("qio_channel_socket_listen_sync", address=_shown(address))
         return vm.host.listen(
             _socket_address(address),
-            _accepting(vm, on_channel),
+            _accepting(vm, address, on_channel),
             backlog=_connections(vm.migration.options),
             name="migration-socket-listener",
         )
@@ -251,8 +260,18 @@ def listen(
         channel = _open_file(vm, address, os.O_RDONLY, "migration-file-incoming")
     else:
         channel = _take_fd(vm, vm.fds.from_param(address["str"]), "migration-fd-incoming")
-    vm.host.call_soon(lambda: on_channel(vm.faults.channel(channel)))
+    vm.host.call_soon(lambda: _arrived(vm, address, vm.faults.channel(channel), on_channel))
     return None
+
+
+def _arrived(vm: Machine, address: MigrationAddress, channel: Channel, on_channel: Callable[[Channel], None]) -> None:
+    """A channel from the source is there; where there is to be TLS, it is one when both sides have agreed."""
+    if not vm.migration.options.get("tls-creds"):
+        on_channel(channel)
+        return
+    from fakeqemu.migration import tls
+
+    vm.migration.start(tls.accept(vm, channel, kind_of(address, channel), on_channel), "mig/dst/main")
 
 
 def close(vm: Machine, address: MigrationAddress, channel: Channel) -> None:
@@ -275,14 +294,16 @@ def _connections(options: MigrationOptions) -> int:
     return 2 if options.on("postcopy-preempt") else 1
 
 
-def _accepting(vm: Machine, on_channel: Callable[[Channel], None]) -> Callable[[Channel], None]:
+def _accepting(
+    vm: Machine, address: MigrationAddress, on_channel: Callable[[Channel], None]
+) -> Callable[[Channel], None]:  # fmt: skip
     def accepted(channel: Channel) -> None:
         try:
             vm.faults.check("migration_socket_incoming_accepted")
         except OSError:
             channel.close()
         else:
-            on_channel(vm.faults.channel(channel))
+            _arrived(vm, address, vm.faults.channel(channel), on_channel)
 
     return accepted
 

@@ -106,7 +106,7 @@ class Incoming:
     __slots__ = (
         "_address",
         "_channel", "_error", "_extra", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
-        "multifd", "postcopy", "preempt", "state",
+        "handshakes", "multifd", "postcopy", "preempt", "state",
     )  # fmt: skip
 
     def __init__(self, mig: Migration) -> None:
@@ -123,6 +123,8 @@ class Incoming:
         self._channel: Channel | None = None
         #: connections that came while the first one was looked at
         self._extra: list[Channel] = []
+        #: connections whose two sides have not agreed yet
+        self.handshakes: list[Channel] = []
         self._f: QEMUFile | None = None
         self._load: LoadVM | None = None
         #: channels for pages beside the main one
@@ -204,7 +206,7 @@ class Incoming:
     async def _take_in(self, channel: Channel) -> None:
         """Find out what a connection is for; load when all are there."""
         is_pipe = not channel.is_socket and self._address["transport"] != "file"
-        if is_pipe and not await channel.peek(1):
+        if is_pipe and channel.can_peek and not await channel.peek(1):
             return  # QEMU waits for input, and the end of a pipe is none: it stays in setup (seen on 11.1.2)
         kind = await self._identify(channel)
         self._ignore_extra()
@@ -236,6 +238,13 @@ class Incoming:
             return
         if (self.multifd is None or self.multifd.complete) and self.state == st.SETUP:
             await self._process(self._channel)
+
+    async def refuse(self, channel: Channel) -> None:
+        """A connection came, and there is nothing that it could be used with."""
+        if self.state == st.SETUP:
+            await self._refuse(channel, None)
+        else:
+            channel.close()
 
     async def _refuse(self, channel: Channel, desc: str | None) -> None:
         """A connection was no good, which ends the migration before it began to load."""
@@ -283,7 +292,7 @@ class Incoming:
         compat = self._vm.compat
         by_order = _MAIN if self._channel is None or self.multifd is None else _MULTIFD
         looks = compat.migration_peek_magic or (self.multifd is not None and compat.migration_multifd_peek)
-        if not looks or not channel.is_socket:
+        if not looks or not channel.is_socket or not channel.can_peek:
             return by_order
         try:
             magic = await channel.peek(_MAGIC_SIZE)
@@ -455,6 +464,8 @@ class Incoming:
             self._listener.close()
             self._listener = None
         self.listening = False
+        for channel in self.handshakes:
+            channel.shutdown()
         self._unregister_yank()
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd_compress
 from fakeqemu.migration.stream import multifd_packet as mp
 from fakeqemu.migration.stream.multifd_packet import RamPacket
-from fakeqemu.migration.stream.qemu_file import SOCKET, strerror
+from fakeqemu.migration.stream.qemu_file import SOCKET, channel_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class SendChannel:
             multifd.changed()
             await self._serve()
         except OSError as err:
-            multifd.fail(QemuError(f"Unable to write to {SOCKET}: {strerror(err.errno)}"))
+            multifd.fail(QemuError(channel_error(f"Unable to write to {SOCKET}", err)))
         except QemuError as err:
             multifd.fail(err)
         except Cancelled:
@@ -156,7 +156,15 @@ class SendChannel:
             vm.trace("multifd_send_thread_end", id=self._id)
             channel, self._channel = self._channel, None
             if channel is not None:
+                await self._goodbye(channel)
                 channel.close()
+
+    async def _goodbye(self, channel: Channel) -> None:
+        """An encrypted channel ends with a word of its own."""
+        if self.created and not channel.can_peek:
+            from fakeqemu.migration import tls
+
+            await tls.say_goodbye(self._multifd.vm, channel)
 
     async def _serve(self) -> None:
         multifd = self._multifd

@@ -19,7 +19,7 @@ from __future__ import annotations
 from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration import multifd_compress, multifd_ram
 from fakeqemu.migration.stream import multifd_packet as mp
-from fakeqemu.migration.stream.qemu_file import SOCKET, strerror
+from fakeqemu.migration.stream.qemu_file import SOCKET, channel_error
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ class Reader:
             try:
                 chunk = await self._channel.read(max(missing, ahead))
             except OSError as err:
-                raise StreamError(f"Unable to read from {SOCKET}: {strerror(err.errno)}") from None
+                raise StreamError(channel_error(f"Unable to read from {SOCKET}", err)) from None
             if not chunk:
                 if may_end and not parts:
                     return b""
@@ -77,7 +77,7 @@ class Reader:
             try:
                 count = await self._channel.read_into(buffer[found:])
             except OSError as err:
-                raise StreamError(f"Unable to read from {SOCKET}: {strerror(err.errno)}") from None
+                raise StreamError(channel_error(f"Unable to read from {SOCKET}", err)) from None
             if not count:
                 raise StreamError(_UNEXPECTED_END)
             found += count
@@ -226,6 +226,10 @@ class MultiFDRecv:
         QEMU: multifd_recv_new_channel
         """
         vm = self.vm
+        if not channel.can_peek:
+            from fakeqemu.migration import tls
+
+            tls.relax_end(vm, channel)
         try:
             data = await Reader(channel).take(mp.INIT_SIZE)
             vm.faults.check("multifd_recv_new_channel")

@@ -224,8 +224,6 @@ class MigrationOptions:
                 raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
-        if self.get("tls-creds"):
-            raise NotEmulated("Migration with TLS is not emulated")
 
     # --- parameters -----------------------------------------------------------------------------------
 

@@ -168,11 +168,14 @@ class SourceRecovery:
         except QemuError as err:
             self._not_connected(err)
             raise
-        self._connected(address, channel)
+        mig.start(self._connect(address, channel), "mig/src/recover")
 
-    async def _connect(self, address: dict[str, Any]) -> None:
+    async def _connect(self, address: dict[str, Any], opened: Channel | None = None) -> None:
         try:
-            channel = await channels.connect(self._vm, address)
+            if opened is None:
+                channel = await channels.connect(self._vm, address)
+            else:
+                channel = await channels.secure(self._vm, address, opened)
         except QemuError as err:
             if not self._vm.compat.migration_failing_state:
                 self._vm.error_report(err.desc)

@@ -42,6 +42,8 @@ ENUMS: dict[str, tuple[str, ...]] = {
     "OnOffSplit": ("on", "off", "split"),
     "HostMemPolicy": ("default", "preferred", "bind", "interleave"),
     "QCryptoSecretFormat": ("raw", "base64"),
+    "QCryptoTLSCredsEndpoint": ("client", "server"),
+    "QAuthZListPolicy": ("deny", "allow"),
     "PCSouthBridgeOption": ("PIIX3", "piix4-isa"),
     "MonitorQMPCloseAction": ("none", "delete"),
 }

@@ -31,7 +31,9 @@ LAYERS: dict[str, int] = {
     "fakeqemu.migration.options": 2,
     "fakeqemu.migration.stats": 2,
     "fakeqemu.hw": 3,
+    "fakeqemu.authz": 3,
     "fakeqemu.chardev": 3,
+    "fakeqemu.crypto": 3,
     "fakeqemu.net": 3,
     "fakeqemu.migration": 4,
     "fakeqemu.migration.hmp_actions": 6,  # commands, as people type them

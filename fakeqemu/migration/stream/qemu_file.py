@@ -155,7 +155,7 @@ class QEMUFile:
             try:
                 await self.channel.write(*part)
             except OSError as err:
-                self.write_error = QemuError(f"Unable to write to {self.kind}: {strerror(err.errno)}")
+                self.write_error = QemuError(channel_error(f"Unable to write to {self.kind}", err))
                 raise self.write_error from None
             self.flushed += size if len(part) == len(iov) else sum(map(len, part))
 
@@ -209,7 +209,7 @@ class QEMUFile:
             try:
                 count = await self.channel.read_into(buffer[left:])
             except OSError as err:
-                self.end = EndOfStream(f"Unable to read from {self.kind}: {strerror(err.errno)}")
+                self.end = EndOfStream(channel_error(f"Unable to read from {self.kind}", err))
                 raise self.end from None
         if not count:
             self.end = EndOfStream()
@@ -348,6 +348,11 @@ class QEMUFile:
 def c_string(data: bytes) -> str:
     """The text up to the first NUL; bytes that are no text are kept, so that stderr shows them as they are."""
     return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def channel_error(what: str, error: OSError) -> str:
+    """What is said when `what` did not go: the channel's own words, where it has some."""
+    return getattr(error, "desc", None) or f"{what}: {strerror(error.errno)}"
 
 
 def strerror(error_number: int | None) -> str:
