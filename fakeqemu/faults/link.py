@@ -225,6 +225,12 @@ class FaultyChannel(Channel):
         data = await self._inner.read_at(offset, size)
         return self._corrupted(self._fitting(READING), READING, offset, data)
 
+    async def read_at_into(self, offset: int, buffer: memoryview) -> int:
+        await self._vm.faults.pass_through(READ, channel=self, position=offset)
+        count = await self._inner.read_at_into(offset, buffer)
+        buffer[:count] = self._corrupted(self._fitting(READING), READING, offset, bytes(buffer[:count]))
+        return count
+
     async def write_at(self, offset: int, *buffers: bytes | bytearray | memoryview) -> None:
         size = sum(map(len, buffers))
         await self._vm.faults.pass_through(WRITE, channel=self, position=offset, size=size)

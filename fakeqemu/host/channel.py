@@ -85,6 +85,12 @@ class Channel:
         """Up to `size` bytes from `offset`, b"" at the end; the position stays."""
         raise NotImplementedError
 
+    async def read_at_into(self, offset: int, buffer: memoryview) -> int:
+        """Read from `offset` on into a buffer, fewer bytes than it has only at the end; how many. The position stays."""
+        data = await self.read_at(offset, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     async def write_at(self, offset: int, *buffers: bytes | bytearray | memoryview) -> None:
         """Write all bytes from `offset` on; the position stays."""
         raise NotImplementedError

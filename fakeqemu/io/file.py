@@ -71,6 +71,16 @@ class FileChannel(StreamChannel):
         """Up to `size` bytes at `offset`, without moving the position."""
         return os.pread(self._rfd, size, offset)
 
+    async def read_at_into(self, offset: int, buffer: memoryview) -> int:
+        """The same into a buffer, which is filled but at the end of the file."""
+        found = 0
+        while found < len(buffer):
+            count = os.preadv(self._rfd, [buffer[found:]], offset + found)
+            if not count:
+                break
+            found += count
+        return found
+
     async def write_at(self, offset: int, *buffers: Buffer) -> None:
         """Write all bytes at `offset`, without moving the position."""
         for buffer in buffers:

@@ -235,6 +235,11 @@ def open_now(vm: Machine, address: MigrationAddress) -> Channel:
     return vm.faults.channel(_take_fd(vm, vm.fds.take_named(address["str"]), "migration-fd-outgoing"))
 
 
+def open_further(vm: Machine, address: MigrationAddress, flags: int, name: str) -> Channel:
+    """A description of our own of a file that is open already; raises QemuError."""
+    return vm.faults.channel(_open_path(vm, address["filename"], flags, name))
+
+
 def listen(
     vm: Machine, address: MigrationAddress, on_channel: Callable[[Channel], None]
 ) -> Listener | None:  # fmt: skip
@@ -341,16 +346,7 @@ def _spawn(vm: Machine, argv: list[str], name: str) -> Channel:
 def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) -> Channel:
     path: str = address["filename"]
     vm.trace("migration_file_outgoing" if flags & os.O_CREAT else "migration_file_incoming", filename=path)
-    channel: Channel
-    if path.startswith(FDSET_PREFIX) and path[len(FDSET_PREFIX) :].isdigit():
-        channel = _open_fdset(vm, path, flags & ~os.O_TRUNC, name)
-    else:
-        try:
-            vm.faults.check(name.replace("-", "_"), filename=path)
-            channel = vm.host.open_channel(path, flags, 0o600, name=name)
-        except OSError as err:
-            verb = "create" if flags & os.O_CREAT else "open"
-            raise QemuError(f"Could not {verb} '{path}': {os.strerror(err.errno or errno.EIO)}") from None
+    channel = _open_path(vm, path, flags, name)
     offset = address["offset"]
     if offset:
         try:
@@ -358,6 +354,21 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
         except OSError as err:
             channel.close()
             raise QemuError(f"Unable to seek file: {os.strerror(err.errno or errno.EIO)}") from None
+    return channel
+
+
+def _open_path(vm: Machine, path: str, flags: int, name: str) -> Channel:
+    if path.startswith(FDSET_PREFIX) and path[len(FDSET_PREFIX) :].isdigit():
+        return _open_fdset(vm, path, flags & ~os.O_TRUNC, name)
+    try:
+        vm.faults.check(name.replace("-", "_"), filename=path)
+        channel: Channel = vm.host.open_channel(path, flags, 0o600, name=name)
+    except OSError as err:
+        verb = "create" if flags & os.O_CREAT else "open"
+        why = os.strerror(err.errno or errno.EIO)
+        if err.errno == errno.EINVAL and flags & os.O_DIRECT:
+            why = "filesystem does not support O_DIRECT"
+        raise QemuError(f"Could not {verb} '{path}': {why}") from None
     return channel
 
 

@@ -166,14 +166,19 @@ class Incoming:
     def listen(self, address: dict[str, Any]) -> None:
         """Wait for the source; raises QemuError."""
         if multifd.wanted(self._vm):
-            from fakeqemu.migration.multifd_recv import MultiFDRecv
+            from fakeqemu.migration import multifd_recv
 
-            self.multifd = MultiFDRecv(self._vm)
+            self.multifd = multifd_recv.expect(self._vm, address)
         if self._mig.options.on("postcopy-preempt"):
             from fakeqemu.migration.postcopy_preempt_load import PreemptRecv
 
             self.preempt = PreemptRecv(self._vm)
-        self._listener = channels.listen(self._vm, address, self._on_channel)
+        try:
+            self._listener = channels.listen(self._vm, address, self._on_channel)
+        except QemuError:
+            if self.multifd is not None:
+                self.multifd.abandon()
+            raise
         self._address = address
         self.accepted = self.listening = True
         self._vm.yank.register_instance(st.YANK_INSTANCE)
@@ -271,6 +276,8 @@ class Incoming:
         f = self._f = QEMUFile(channel, channels.kind_of(self._address, channel))
         load = self._load = LoadVM(self._vm, f, self._send)
         self.set_state(st.ACTIVE)
+        if self.multifd is not None:
+            self.multifd.start()
         try:
             await load.run()
         except LoadFault as fault:

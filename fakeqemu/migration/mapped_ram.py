@@ -10,6 +10,7 @@ QEMU: migration/ram.c (mapped-ram)
 from __future__ import annotations
 
 from fakeqemu.error import StreamError
+from fakeqemu.migration import multifd
 from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import mapped_ram as format
 from fakeqemu.migration.stream.qemu_file import EndOfStream
@@ -18,6 +19,8 @@ from fakeqemu.system.ramblock import PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fakeqemu.migration.multifd_file import MultiFDFileRecv
+    from fakeqemu.migration.multifd_ram import Packer
     from fakeqemu.migration.outgoing import Outgoing
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.ramblock import RAMBlock
@@ -27,16 +30,21 @@ _BATCH_PAGES = 256
 
 
 class MappedRAMSink(PageSink):
-    """Pages go to their places; zero pages only clear a bit."""
+    """Pages go to their places, by channels of their own with multifd; zero pages only clear a bit."""
 
-    __slots__ = ("_blocks", "_multifd")
+    __slots__ = ("_blocks", "_each_section", "_packer")
 
     zero_size = 0
     page_size = TARGET_PAGE_SIZE
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
-        self._multifd = outgoing.mig.options.on("multifd")
+        self._packer: Packer | None = None
+        if multifd.wanted(outgoing.vm):
+            from fakeqemu.migration import multifd_ram
+
+            self._packer = multifd_ram.Packer(outgoing)
+        self._each_section = multifd.flushes_each_section(outgoing.vm)
         #: each block's header and the pages that are in the file
         self._blocks: dict[str, tuple[format.MappedRamHeader, PageRuns, int]] = {}
 
@@ -56,22 +64,34 @@ class MappedRAMSink(PageSink):
             return
         self._stats.normal += n
         present.add(first, n)
+        if self._packer is not None:
+            await self._packer.add(block, first, n, zero=False, pages_offset=header.pages_offset)
+            return
         for at in range(first, first + n, _BATCH_PAGES):
             data = block.read_pages(at, min(_BATCH_PAGES, first + n - at))
             await f.put_at(header.pages_offset + at * TARGET_PAGE_SIZE, data)
-            if self._multifd:  # QEMU's channels write them, to the same places
-                f.flushed -= len(data)
-                self._stats.multifd_bytes += len(data)
+
+    async def _sync(self) -> None:
+        if self._packer is not None:
+            await self._packer.sync()
+
+    async def end_setup(self, f: QEMUFile) -> None:  # noqa: ARG002
+        await self._sync()
+
+    async def end_part(self, f: QEMUFile, *, pass_over: bool) -> None:  # noqa: ARG002
+        if self._each_section or pass_over:
+            await self._sync()
 
     async def complete(self, f: QEMUFile) -> None:
+        await self._sync()
         for header, present, pages in self._blocks.values():
             bitmap = format.pack_bitmap(present, pages)
             await f.put_at(header.bitmap_offset, bitmap)
 
 
-async def load_block(f: QEMUFile, block: RAMBlock) -> None:
+async def load_block(f: QEMUFile, block: RAMBlock, channels: MultiFDFileRecv | None) -> None:
     """Read header, bitmap and pages of a block, and go on behind them; raises StreamError. Pages that are not in the file
-    stay as they are: a destination's memory is one of zeroes.
+    stay as they are: a destination's memory is one of zeroes. With `channels` these read the pages, sooner or later.
 
     QEMU: parse_ramblock_mapped_ram
     """
@@ -89,7 +109,11 @@ async def load_block(f: QEMUFile, block: RAMBlock) -> None:
     if len(bitmap) < size:
         raise StreamError("Error reading dirty bitmap")
     for first, n, present in format.parse_bitmap(bitmap, block.pages):
-        if present:
+        if present and channels is not None:
+            for at in range(first, first + n, _BATCH_PAGES):
+                offset = header.pages_offset + at * TARGET_PAGE_SIZE
+                await channels.load(block, at, min(_BATCH_PAGES, first + n - at), offset)
+        elif present:
             await _load_pages(f, block, header.pages_offset, first, n)
         if block.received is not None:
             block.received.add(first, n)

@@ -45,9 +45,13 @@ _MAX_BUFFERS = 64
 
 
 def wanted(vm: Machine) -> bool:
-    """Whether a migration has channels of its own for its pages. Pages of mapped-ram have places in the one file."""
-    on = vm.migration.options.on
-    return on("multifd") and not on("mapped-ram")
+    """Whether a migration has channels of its own for its pages."""
+    return vm.migration.options.on("multifd")
+
+
+def to_file(vm: Machine) -> bool:
+    """Whether the channels put pages to their places in a file: without packets, and so without words of their own."""
+    return vm.migration.options.on("mapped-ram")
 
 
 def flushes_each_section(vm: Machine) -> bool:
@@ -93,10 +97,12 @@ class Scheduler:
 class Payload:
     """The pages of one packet: of one block, at most PACKET_PAGES."""
 
-    __slots__ = ("block", "data", "normal", "pages", "zero")
+    __slots__ = ("block", "data", "normal", "pages", "pages_offset", "zero")
 
-    def __init__(self, block: str) -> None:
+    def __init__(self, block: str, pages_offset: int = 0) -> None:
         self.block = block
+        #: where the block's pages begin in a file
+        self.pages_offset = pages_offset
         self.pages = 0
         self.normal: list[tuple[int, int]] = []
         self.zero: list[tuple[int, int]] = []
@@ -104,10 +110,25 @@ class Payload:
         self.data: list[bytes | memoryview] = []
 
 
+class DeviceState:
+    """A part of a device's state, which travels in a packet of its own; `idstr` and `instance_id` are those of its section."""
+
+    __slots__ = ("data", "idstr", "instance_id")
+
+    def __init__(self, idstr: str, instance_id: int, data: bytes) -> None:
+        assert data, "an empty part would be refused"
+        self.idstr = idstr
+        self.instance_id = instance_id
+        self.data = data
+
+
 class SendChannel:
     """One connection and the packet that waits for it."""
 
     __slots__ = ("_channel", "_compression", "_id", "_multifd", "_wake", "created", "payload", "sync_wanted", "task")
+
+    #: how error texts call the channel
+    kind = SOCKET
 
     def __init__(self, multifd: MultiFDSend, channel_id: int) -> None:
         self._multifd = multifd
@@ -117,7 +138,7 @@ class SendChannel:
         self._wake: Any = None
         #: connected, and its first packet sent
         self.created = False
-        self.payload: Payload | None = None
+        self.payload: Payload | DeviceState | None = None
         self.sync_wanted = False
         self.task: Task | None = None
 
@@ -137,16 +158,13 @@ class SendChannel:
         vm.trace("multifd_send_thread_start", id=self._id)
         try:
             await vm.faults.pass_through("multifd_new_send_channel_async", id=self._id)
-            self._channel = await channels.connect(vm, address, f"migration-multifd-send-{self._id}")
-            first = mp.pack_init(vm.uuid or bytes(16), self._id)
-            await self._channel.write(first)
-            if vm.compat.migration_multifd_init_counted:
-                multifd.stats.multifd_bytes += len(first)
+            self._channel = await self._open(address)
+            await self._introduce()
             self.created = True
             multifd.changed()
             await self._serve()
         except OSError as err:
-            multifd.fail(QemuError(channel_error(f"Unable to write to {SOCKET}", err)))
+            multifd.fail(QemuError(channel_error(f"Unable to write to {self.kind}", err)))
         except QemuError as err:
             multifd.fail(err)
         except Cancelled:
@@ -157,7 +175,20 @@ class SendChannel:
             channel, self._channel = self._channel, None
             if channel is not None:
                 await self._goodbye(channel)
-                channel.close()
+                channels.close(vm, address, channel)
+
+    async def _open(self, address: dict[str, Any]) -> Channel:
+        """Connect; raises QemuError."""
+        return await channels.connect(self._multifd.vm, address, f"migration-multifd-send-{self._id}")
+
+    async def _introduce(self) -> None:
+        """Say who we are."""
+        multifd = self._multifd
+        assert self._channel is not None
+        first = mp.pack_init(multifd.vm.uuid or bytes(16), self._id)
+        await self._channel.write(first)
+        if multifd.vm.compat.migration_multifd_init_counted:
+            multifd.stats.multifd_bytes += len(first)
 
     async def _goodbye(self, channel: Channel) -> None:
         """An encrypted channel ends with a word of its own."""
@@ -170,7 +201,10 @@ class SendChannel:
         multifd = self._multifd
         while not multifd.ending:
             if self.payload is not None:
-                await self._send(self.payload)
+                if isinstance(self.payload, DeviceState):
+                    await self._send_device_state(self.payload)
+                else:
+                    await self._send(self.payload)
                 self.payload = None
                 multifd.changed()
             elif self.sync_wanted:
@@ -194,6 +228,15 @@ class SendChannel:
             zero=payload.zero,
         )
         await self._write(packet, data)
+
+    async def _send_device_state(self, part: DeviceState) -> None:
+        """QEMU: multifd_device_state_send_prepare"""
+        multifd = self._multifd
+        await multifd.vm.faults.pass_through("multifd_send_fill", id=self._id)
+        packet = mp.DevicePacket(part.idstr, part.instance_id, len(part.data))
+        assert self._channel is not None
+        await self._channel.write(packet.pack(), part.data)
+        multifd.stats.multifd_bytes += mp.DEVICE_PACKET_SIZE + len(part.data)
 
     async def _send_sync(self) -> None:
         allocated = 0 if self._multifd.vm.compat.migration_multifd_sync_allocates_none else mp.PACKET_PAGES
@@ -248,7 +291,7 @@ class MultiFDSend:
             position=outgoing.mig.multifd_next_channel,
             latched=vm.compat.migration_multifd_count_read == LATCHED,
         )
-        self._channels = [SendChannel(self, i) for i in range(self.scheduler.channels)]
+        self._channels = [_kind_of_channel(vm)(self, i) for i in range(self.scheduler.channels)]
         self._changed = vm.host.event()
         self._lock = vm.host.lock()
         self._number = 0
@@ -267,7 +310,7 @@ class MultiFDSend:
             while not channel.created:
                 await self._wait()
 
-    async def send(self, payload: Payload) -> None:
+    async def send(self, payload: Payload | DeviceState) -> None:
         """Hand a packet to a channel, as soon as one is idle; raises QemuError when one has failed."""
         async with self._lock:
             while not any(channel.idle for channel in self._channels):
@@ -349,3 +392,11 @@ class MultiFDSend:
             if channel.task is not None:
                 await channel.task.wait()
         self.vm.trace("fake_multifd_count_reads", reads=self.scheduler.count_reads)
+
+
+def _kind_of_channel(vm: Machine) -> type[SendChannel]:
+    if not to_file(vm):
+        return SendChannel
+    from fakeqemu.migration.multifd_file import FileSendChannel
+
+    return FileSendChannel

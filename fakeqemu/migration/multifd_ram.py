@@ -27,10 +27,55 @@ if TYPE_CHECKING:
 LEGACY = "legacy"
 
 
+class Packer:
+    """Collects pages into packets, and hands these to channels."""
+
+    __slots__ = ("_block", "_outgoing", "_payload")
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        #: the packet that is not full yet, and its pages' block
+        self._payload: multifd.Payload | None = None
+        self._block: RAMBlock | None = None
+
+    async def add(self, block: RAMBlock, first: int, n: int, *, zero: bool, pages_offset: int = 0) -> None:
+        """Pages of a block; packets that are full go."""
+        while n:
+            payload = self._payload
+            if payload is None or self._block is not block:
+                await self.hand_over()
+                payload = self._payload = multifd.Payload(block.idstr, pages_offset)
+                self._block = block
+            taken = min(n, mp.PACKET_PAGES - payload.pages)
+            payload.pages += taken
+            if zero:
+                payload.zero.append((first, taken))
+            else:
+                payload.normal.append((first, taken))
+                payload.data.append(block.buffer(first, taken))
+            if payload.pages == mp.PACKET_PAGES:
+                await self.hand_over()
+            first += taken
+            n -= taken
+
+    async def hand_over(self) -> None:
+        """The packet goes as it is."""
+        payload, self._payload = self._payload, None
+        if payload is not None:
+            assert self._outgoing.multifd is not None
+            await self._outgoing.multifd.send(payload)
+
+    async def sync(self) -> None:
+        """All that was added is where it belongs before anything that is added later."""
+        assert self._outgoing.multifd is not None
+        await self.hand_over()
+        await self._outgoing.multifd.sync()
+
+
 class MultiFDSink(PageSink):
     """Pages into packets, packets to channels; barriers where the stream has them."""
 
-    __slots__ = ("_block", "_each_section", "_flush_words", "_outgoing", "_payload", "_unsent_pages", "_zero_pages")
+    __slots__ = ("_each_section", "_flush_words", "_packer", "_unsent_pages", "_zero_pages")
 
     #: a page's share of its packet's header, and its bytes
     zero_size = -(-mp.RAM_PACKET_SIZE // mp.PACKET_PAGES)
@@ -38,12 +83,9 @@ class MultiFDSink(PageSink):
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
-        self._outgoing = outgoing
+        self._packer = Packer(outgoing)
         self._zero_pages: str = outgoing.mig.options.get("zero-page-detection", LEGACY)
         self._each_section = multifd.flushes_each_section(outgoing.vm)
-        #: the packet that is not full yet, and its pages' block
-        self._payload: multifd.Payload | None = None
-        self._block: RAMBlock | None = None
         self._flush_words = 0
         #: pages that only count (`ram=model`), of a packet that is not full yet
         self._unsent_pages = 0
@@ -57,38 +99,15 @@ class MultiFDSink(PageSink):
             self._stats.duplicate += n
         else:
             self._stats.normal += n
-        while n:
-            payload = self._payload
-            if payload is None or self._block is not block:
-                await self._hand_over()
-                payload = self._payload = multifd.Payload(block.idstr)
-                self._block = block
-            taken = min(n, mp.PACKET_PAGES - payload.pages)
-            payload.pages += taken
-            if zero:
-                payload.zero.append((first, taken))
-            else:
-                payload.normal.append((first, taken))
-                payload.data.append(block.buffer(first, taken))
-            if payload.pages == mp.PACKET_PAGES:
-                await self._hand_over()
-            first += taken
-            n -= taken
-
-    async def _hand_over(self) -> None:
-        payload, self._payload = self._payload, None
-        if payload is not None:
-            assert self._outgoing.multifd is not None
-            await self._outgoing.multifd.send(payload)
+        await self._packer.add(block, first, n, zero=zero)
 
     async def _flush_and_sync(self, f: QEMUFile) -> None:
         """QEMU: multifd_ram_flush_and_sync"""
-        assert self._outgoing.multifd is not None
-        await self._hand_over()
+        await self._packer.hand_over()
         if self._unsent_pages:
             self._stats.multifd_bytes += mp.RAM_PACKET_SIZE
             self._unsent_pages = 0
-        await self._outgoing.multifd.sync()
+        await self._packer.sync()
         if not self._each_section:
             f.put_be64(RAM_SAVE_FLAG_MULTIFD_FLUSH)
             self._flush_words += 1

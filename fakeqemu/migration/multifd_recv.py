@@ -17,13 +17,15 @@ QEMU: migration/multifd.c (multifd_recv*)
 from __future__ import annotations
 
 from fakeqemu.error import QemuError, StreamError
-from fakeqemu.migration import multifd_compress, multifd_ram
+from fakeqemu.migration import multifd, multifd_compress, multifd_ram
 from fakeqemu.migration.stream import multifd_packet as mp
 from fakeqemu.migration.stream.qemu_file import SOCKET, channel_error
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Task
     from fakeqemu.system.machine import Machine
@@ -94,7 +96,18 @@ class BadChannel(StreamError):
 class RecvChannel:
     """One connection and its task."""
 
-    __slots__ = ("_buffer", "_compression", "_multifd", "_reader", "_released", "at_sync", "channel", "ended", "number", "task")
+    __slots__ = (
+        "_buffer",
+        "_compression",
+        "_multifd",
+        "_reader",
+        "_released",
+        "at_sync",
+        "channel",
+        "ended",
+        "number",
+        "task",
+    )
 
     def __init__(self, multifd: MultiFDRecv, number: int, channel: Channel) -> None:
         self._multifd = multifd
@@ -220,6 +233,12 @@ class MultiFDRecv:
         """Whether all channels are there."""
         return len(self._channels) == self._count
 
+    def start(self) -> None:
+        """All connections are there: loading begins."""
+
+    def abandon(self) -> None:
+        """Nobody will come."""
+
     async def add(self, channel: Channel) -> None:
         """Read a connection's first packet and start its task; raises BadChannel.
 
@@ -309,3 +328,12 @@ class MultiFDRecv:
             if one.task is not None:
                 await one.task.wait()
             one.close()
+
+
+def expect(vm: Machine, address: dict[str, Any]) -> MultiFDRecv:
+    """What takes the pages of a migration from there; raises QemuError."""
+    if not multifd.to_file(vm):
+        return MultiFDRecv(vm)
+    from fakeqemu.migration.multifd_file import MultiFDFileRecv
+
+    return MultiFDFileRecv(vm, address)

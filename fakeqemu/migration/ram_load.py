@@ -144,16 +144,20 @@ class RAMLoadHandlers(SaveVMHandlers):
             total -= length
             if f.end is not None:
                 raise f.end
+        if self._vm.savevm.capability("mapped-ram"):
+            await self._sync_channels()
 
     async def _load_mapped(self, f: QEMUFile, block: RAMBlock) -> None:
         from fakeqemu.migration.mapped_ram import load_block
+        from fakeqemu.migration.multifd_file import MultiFDFileRecv
 
+        channels = None if self._vm.migration.incoming is None else self._vm.migration.incoming.multifd
         try:
-            await load_block(f, block)
+            await load_block(f, block, channels if isinstance(channels, MultiFDFileRecv) else None)
         except EndOfStream:
             raise
         except StreamError as err:
-            raise self._refusal(err.desc) from None
+            raise self._refusal(err.desc) if err.desc else err from None
 
     def _find(self, name: str) -> RAMBlock | None:
         for block in self._vm.ram_blocks:
