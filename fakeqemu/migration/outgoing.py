@@ -215,12 +215,12 @@ class Outgoing:
             await self.multifd.setup(self.address)
         savevm.put_header()
         if self.return_path is not None:
-            section.put_command(self.f, section.MIG_CMD_OPEN_RETURN_PATH)
-            section.put_command(self.f, section.MIG_CMD_PING, (1).to_bytes(4, "big"))
+            savevm.put_command(section.MIG_CMD_OPEN_RETURN_PATH)
+            savevm.put_command(section.MIG_CMD_PING, (1).to_bytes(4, "big"))
         if postcopy:
             from fakeqemu.migration.postcopy_ram import advise_payload
 
-            section.put_command(self.f, section.MIG_CMD_POSTCOPY_ADVISE, advise_payload(self.vm))
+            savevm.put_command(section.MIG_CMD_POSTCOPY_ADVISE, advise_payload(self.vm))
         failure: QemuError | None = None
         try:
             await savevm.setup()
@@ -237,6 +237,7 @@ class Outgoing:
         self.rate.open(now_ns)
         if failure is not None:
             raise failure
+        self.vm.trace("migration_thread_setup_complete")
 
     async def _next_step(self, savevm: SaveVM) -> str:
         """Look at what is left: whether the rest can go while the guest is stopped, or after it has left.
@@ -263,6 +264,8 @@ class Outgoing:
         if not self.switchover_ack.allows_switchover():
             return _ITERATE
         complete = pending.total == 0 or pending.total < threshold
+        if complete:
+            self.vm.trace("migration_thread_low_pending", pending=pending.total)
         wanted = self.mig.postcopy_wanted and pending.total - pending.postcopy <= threshold
         if wanted and (compat.migration_postcopy_first or not complete):
             return _POSTCOPY

@@ -31,6 +31,11 @@ TIMER = "timer"
 GLOBALSTATE = "globalstate"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
+#: what tells of a command that is sent
+_SENT = {
+    section.MIG_CMD_OPEN_RETURN_PATH: "savevm_send_open_return_path",
+    section.MIG_CMD_SWITCHOVER_START: "savevm_send_switchover_start",
+}
 #: of a machine that nothing is known of
 _SECTIONS = [{"name": TIMER, "section_id": 0}, {"name": GLOBALSTATE, "section_id": 3}]
 
@@ -178,7 +183,17 @@ class SaveVM:
 
     # --- header ---------------------------------------------------------------------------------------
 
+    def put_command(self, command: int, payload: bytes = b"") -> None:
+        """A command to the destination, here in the stream."""
+        if command == section.MIG_CMD_PING:
+            self._vm.trace("savevm_send_ping", value=int.from_bytes(payload, "big"))
+        elif command in _SENT:
+            self._vm.trace(_SENT[command])
+        self._vm.trace("savevm_command_send", command=command, len=len(payload))
+        section.put_command(self._f, command, payload)
+
     def put_header(self) -> None:
+        self._vm.trace("savevm_state_header")
         section.put_header(self._f)
         listed, uuid = configuration.listed_capabilities(self._vm), configuration.sent_uuid(self._vm)
         section.put_configuration(self._f, self._machine_type(), listed, uuid)
@@ -233,7 +248,7 @@ class SaveVM:
 
     def put_switchover_start(self) -> None:
         if self._vm.compat.migration_switchover_start:
-            section.put_command(self._f, section.MIG_CMD_SWITCHOVER_START)
+            self.put_command(section.MIG_CMD_SWITCHOVER_START)
 
     async def prepare_postcopy(self) -> None:
         """A last PART of those whose rest goes after the guest: what went on other channels is in place behind it."""

@@ -45,6 +45,7 @@ class Switchover:
             globals_of(vm).store()
             await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
             vm.trace("vmstate_downtime_checkpoint", checkpoint="src-vm-stopped")
+            vm.trace("migration_completion_vm_stop", ret=0)
             await vm.faults.pass_through("migration_completion_vm_stop")
             vm.faults.check("migration_block_activation")
             outgoing.check()

@@ -52,7 +52,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
 
 #: not migration_bitmap_sync_*: 11.1 has its last look before it begins RAM's last section, ours within; no one else can tell
 PATTERNS = (
-    "migrate_*", "migration_return*", "qemu_savevm*", "savevm_se*", "vmstate_down*", "runstate*", "vm_state*",
+    "migrate_*", "migration_return*", "migration_thread*", "migration_completion*", "qemu_savevm*", "savevm_*", "vmstate_down*", "runstate*", "vm_state*",
 )  # fmt: skip
 #: disks have an entry of their own for their bitmaps, which ours have not; and that last look
 _NOT_HERE = re.compile("idstr=dirty-bitmap|final=1")
