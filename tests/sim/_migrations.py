@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAGES = 128
 PATIENCE_NS = 30 * NS_PER_S
+DEVICE_STATES = ("vfio_migration_set_state", "fake_vfio_arc", "vfio_pci_reset")
 ENDED = ("none", "completed", "failed", "cancelled")
 
 
@@ -299,9 +300,31 @@ class Run:
             assert not side.vm.bql.locked
         if not self.source.host.killed:
             assert self.source_status in ENDED, self.source_status
+        self._check_story()
         self._check_who_runs()
+        self._check_devices()
         self._check_content()
         self._check_nothing_open()
+
+    def _check_story(self) -> None:
+        """The source's statuses end as its release has them, and each was told."""
+        if self.source.host.killed:
+            return
+        early = self.source.vm.compat.migration_failing_state
+        ends = {"failed": ["failing", "failed"] if early else ["failed"], "cancelled": ["cancelling", "cancelled"]}
+        wanted = ends.get(self.source_status, [])
+        assert self.statuses[len(self.statuses) - len(wanted) :] == wanted, self.statuses
+        if not early:
+            assert "failing" not in self.statuses
+        told = [data["status"] for _, name, data in self.source.events if name == "MIGRATION"]
+        assert told == self.statuses
+
+    def _check_devices(self) -> None:
+        """The source has its devices back when its guest is still its own, and they let themselves be asked."""
+        refusing = any(one.point in DEVICE_STATES for one in self.injectors["source"].injected)
+        if self.kind.vfio and not refusing and not self.source.host.killed and self.alive(self.source):
+            states = [device.migration.device_state for device in self.source.vm.vfio.devices]
+            assert states == ["running"] * self.kind.vfio
 
     def _still_listens(self, side: SimMachine) -> bool:
         """Whether this is a destination to which not all channels have come."""
