@@ -141,7 +141,7 @@ class TraceControl:
     def _form(self, event: str) -> Form:
         text: str = self._vm.profile.get("trace-events", event).get("format", "")
         python, kinds = conversions(text)
-        adapt = _ADAPTED.get((event, text)) or _ADAPTED.get((event, ""))
+        adapt = _ADAPTED.get((event, text)) or _ADAPTED.get((event, None))
         vm = self._vm
 
         def form(fields: Fields) -> str:
@@ -189,6 +189,8 @@ def conversions(form: str) -> tuple[str, str]:
 def _fitting(letter: str, value: Any) -> Any:
     """A field as a conversion takes it; raises TypeError."""
     if letter == "s":
+        if value is None:
+            return "(null)"
         if not isinstance(value, str):
             raise TypeError(f"%s takes no {value!r}")
         return value
@@ -222,20 +224,22 @@ _RUN_STATES = (
 #: of the notifier's events, and the status that 7.2 prints instead
 _NOTIFIED = {PRECOPY_SETUP: (0, "setup"), PRECOPY_DONE: (1, "completed"), FAILED: (2, "failed")}
 
-#: (event, its form; "" for any): the arguments that the form takes, of our fields
-_ADAPTED: dict[tuple[str, str], Adapt] = {
+#: (event, its form; None for any): the arguments that the form takes, of our fields
+_ADAPTED: dict[tuple[str, str | None], Adapt] = {
     # Where QEMU prints the address of an object, ours has none: (nil).
-    ("monitor_protocol_event_emit", ""): lambda vm, f: (_event_number(vm, f["event"]), 0),
-    ("migration_return_path_end_after", ""): lambda vm, f: () if vm.compat.migration_failing_state else (f["rp_error"],),
-    ("monitor_qmp_cmd_in_band", ""): lambda _, f: (_id_text(f["id"]),),
-    ("monitor_qmp_cmd_out_of_band", ""): lambda _, f: (_id_text(f["id"]),),
-    ("source_return_path_thread_switchover_acked", " "): lambda *_: (),
-    ("runstate_set", ""): lambda _, f: (
+    ("monitor_protocol_event_emit", None): lambda vm, f: (_event_number(vm, f["event"]), 0),
+    ("mark_postcopy_blocktime_begin", None): lambda _, f: (f["addr"], 0, f["time"], f["cpu"], f["received"]),
+    ("mark_postcopy_blocktime_end", None): lambda _, f: (f["addr"], 0, f["time"], f["affected_cpu"]),
+    ("migration_return_path_end_after", ""): lambda *_: (),
+    ("monitor_qmp_cmd_in_band", None): lambda _, f: (_id_text(f["id"]),),
+    ("monitor_qmp_cmd_out_of_band", None): lambda _, f: (_id_text(f["id"]),),
+    ("source_return_path_thread_switchover_acked", ""): lambda *_: (),
+    ("runstate_set", None): lambda _, f: (
         _run_state(f["current_state"]), f["current_state"], _run_state(f["new_state"]), f["new_state"],
     ),
     ("vfio_migration_set_state", " (%s) state %d"): lambda _, f: (f["name"], fsm.NUMBERS[f["new_state"]]),
     ("vfio_migration_state_notifier", " (%s) state %d"): lambda _, f: (f["name"], _NOTIFIED[f["state"]][0]),
     ("vfio_migration_state_notifier", " (%s) state %s"): lambda _, f: (f["name"], _NOTIFIED[f["state"]][1]),
     ("vfio_save_complete_precopy", " (%s)"): lambda _, f: (f["name"],),
-    ("vm_state_notify", ""): lambda _, f: (f["running"], _run_state(f["state"]), f["state"]),
+    ("vm_state_notify", None): lambda _, f: (f["running"], _run_state(f["state"]), f["state"]),
 }  # fmt: skip
