@@ -208,12 +208,12 @@ class Migration:
 
     def cancel(self) -> None:
         """Give an outgoing migration up; nothing happens when there is none. Raises QemuError where it is too late."""
-        if self.vm.compat.migration_postcopy_cancel_refused and self.state in POSTCOPY_STATES:
+        if self.vm.compat.migration_postcopy_cancel_refused and self.state in (POSTCOPY_DEVICE, *POSTCOPY_STATES):
             raise QemuError("Postcopy migration in progress, cannot cancel.")
         self._cancel()
 
     def _cancel(self) -> None:
-        if self.outgoing is not None and self.state in (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, *POSTCOPY_STATES):
+        if self.outgoing is not None and self.state in (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, *POSTCOPY_STATES):
             self.set_state(CANCELLING)
             self.outgoing.cancelled()
 
