@@ -10,7 +10,7 @@ QEMU: migration/savevm.c (vmstate_configuration)
 from __future__ import annotations
 
 from fakeqemu.migration.stream.qemu_file import c_string
-from fakeqemu.migration.stream.section import CONFIGURATION_CAPABILITIES
+from fakeqemu.migration.stream.section import CONFIGURATION_CAPABILITIES, signed32
 from fakeqemu.migration.stream.vmstate import LoadError, PostLoadError, VMStateDescription, load_state
 from fakeqemu.migration.stream.vmstate_fields import buffer_from, custom, uint8, uint32
 
@@ -117,7 +117,8 @@ class Configuration:
             text = f"Machine type received is '{name}' and local is '{self._vm.board.name}'"
             raise PostLoadError(text, in_chain=True)
         if self.target_page_bits != _TARGET_PAGE_BITS:
-            text = f"Received TARGET_PAGE_BITS is {self.target_page_bits} but local is {_TARGET_PAGE_BITS}"
+            bits = signed32(self.target_page_bits)
+            text = f"Received TARGET_PAGE_BITS is {bits} but local is {_TARGET_PAGE_BITS}"
             raise PostLoadError(text, in_chain=True)
         for capability in CONFIGURATION_CAPABILITIES:
             local = self._vm.migration.options.on(capability)

@@ -10,7 +10,7 @@ import errno
 
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section as s
-from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile, c_string
+from fakeqemu.migration.stream.qemu_file import QEMUFile, c_string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,16 +60,12 @@ async def _packaged(load: LoadVM) -> bool:
     size = await load.f.take_uint(4)
     if size > _MAX_PACKAGE:
         raise load.fault(errno.EINVAL, f"CMD_PACKAGED: Unreasonably large packaged state: {size}")
-    package = bytearray()
-    try:
-        while len(package) < size:
-            package += await load.f.get_buffer(min(size - len(package), 1 << 20))
-    except EndOfStream:
-        got = min(load.f.available + len(package), size) or 1
-        text = f"CMD_PACKAGED: Buffer receive fail ret={got} length={size}"
-        raise load.fault(errno.EAGAIN, text) from None
+    package = await load.f.take(size)
+    if len(package) < size:
+        text = f"CMD_PACKAGED: Buffer receive fail ret={len(package)} length={size}"
+        raise load.fault(errno.EAGAIN, text)
     load.vm.trace("loadvm_handle_cmd_packaged_received", ret=len(package))
-    quits = await load.over(QEMUFile.over(bytes(package))).sections()
+    quits = await load.over(QEMUFile.over(package)).sections()
     load.vm.trace("loadvm_handle_cmd_packaged_main", ret=int(quits))
     return quits
 
@@ -155,4 +151,5 @@ async def _check_page_sizes(load: LoadVM) -> None:
     if remote != local:
         raise load.fault(errno.EPERM, f"Postcopy needs matching RAM page sizes (s={remote:x} d={local:x})")
     if remote_target != _PAGE_SIZE:
-        raise load.fault(errno.EPERM, f"Postcopy needs matching target page sizes (s={remote_target} d={_PAGE_SIZE})")
+        sent = s.signed32(remote_target & 0xFFFFFFFF)
+        raise load.fault(errno.EPERM, f"Postcopy needs matching target page sizes (s={sent} d={_PAGE_SIZE})")

@@ -216,7 +216,7 @@ class LoadVM:
             )
             raise self._fault(errno.EINVAL, f"Unknown {tail}", old=[f"Unknown savevm {tail}"])
         if version_id > entry.version_id:
-            text = f"unsupported version {_signed(version_id)} for '{idstr}' v{entry.version_id}"
+            text = f"unsupported version {s.signed32(version_id)} for '{idstr}' v{entry.version_id}"
             raise self._fault(errno.EINVAL, text, old=[f"savevm: {text}"])
         entry.load_section_id = section_id
         entry.load_version_id = version_id
@@ -246,12 +246,12 @@ class LoadVM:
         self._vm.trace("qemu_loadvm_state_section_partend", section_id=section_id)
         entry = self._owner(section_id)
         if entry is None:
-            text = f"section {_signed(section_id)}"
+            text = f"section {s.signed32(section_id)}"
             raise self._fault(errno.EINVAL, f"Unknown {text}", old=[f"Unknown savevm {text}"])
         try:
             await self._load_entry(entry)
         except LoadError as err:
-            where = f"error while loading state section id {_signed(section_id)}({entry.idstr})"
+            where = f"error while loading state section id {s.signed32(section_id)}({entry.idstr})"
             raise self._fault(err.errno, err.desc, old=[*err.old_lines, where], lines=err.lines) from None
         await self._footer(entry)
 
@@ -294,7 +294,7 @@ class LoadVM:
 
     async def _footer(self, entry: SaveStateEntry) -> None:
         f = self._f
-        chain = f"Section footer error, section_id: {_signed(entry.load_section_id)}"
+        chain = f"Section footer error, section_id: {s.signed32(entry.load_section_id)}"
         mark = await f.take_uint(1)
         if f.end is not None:
             line = f"check_section_footer: Read section footer failed: -{f.end.errno}"
@@ -367,11 +367,6 @@ class LoadVM:
             await f.drop(await f.get_be32())
         except EndOfStream:
             self.complete = False
-
-
-def _signed(number: int) -> int:
-    """A number of 32 bits as QEMU prints it, and compares it."""
-    return number - (1 << 32) if number >> 31 else number
 
 
 def _is_ram(entry: SaveStateEntry) -> bool:

@@ -24,6 +24,7 @@ from fakeqemu.migration.postcopy_faults import FaultSource
 from fakeqemu.migration.received_bitmap import BITMAP_ENDING, bitmap_size, runs_to_bitmap
 from fakeqemu.migration.savevm import RAM, globals_of
 from fakeqemu.migration.stream import return_path as rp
+from fakeqemu.migration.stream.qemu_file import c_string
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_BITS, TARGET_PAGE_SIZE
 from fakeqemu.system import runstate as rs
 from fakeqemu.system.cpus import cpus_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Future, Task
     from fakeqemu.migration.incoming import Incoming
-    from fakeqemu.migration.loadvm import LoadVM
+    from fakeqemu.migration.loadvm import LoadFault, LoadVM
     from fakeqemu.system.ramblock import RAMBlock
 
 # How far the source has gone; the numbers are part of error texts.
@@ -104,30 +105,46 @@ class PostcopyIncoming:
         self.phase = DISCARD
         if length < 1 + 1 + 1 + 1 + _RANGE.size:
             raise load.fault(errno.EPERM, f"{name} invalid length ({length})")
-        version = await load.f.get_byte()
+        version = await load.f.take_uint(1)
         if version != _DISCARD_VERSION:
             raise load.fault(errno.EPERM, f"{name} invalid version ({version})")
-        idstr = await load.f.get_counted_string()
-        nil = await load.f.get_byte()
+        data = await load.f.take(size := await load.f.take_uint(1))
+        if not size or len(data) < size:
+            raise load.fault(errno.EPERM, f"{name} Failed to read RAMBlock ID")
+        idstr = c_string(data)
+        nil = await load.f.take_uint(1)
         if nil:
             raise load.fault(errno.EPERM, f"{name} missing nil ({nil})")
-        length -= 3 + len(idstr.encode())
+        length -= 3 + len(data.partition(b"\0")[0])
         if length % _RANGE.size:
             raise load.fault(errno.EPERM, f"{name} invalid length ({length})")
         block = self._find(idstr)
         for _ in range(length // _RANGE.size):
-            start, size = _RANGE.unpack(await load.f.get_buffer(_RANGE.size))
+            start, size = await load.f.take_uint(8), await load.f.take_uint(8)
             if block is None:
-                text = f"ram_discard_range: Failed to find block '{idstr}'"
-                raise load.fault(errno.EPERM, text)
-            if start + size > block.used_length or start % TARGET_PAGE_SIZE or size % TARGET_PAGE_SIZE:
-                text = f"ram_block_discard_range: Overrun block '{idstr}' ({start}/{size:x}/{block.used_length:x})"
-                raise load.fault(errno.EINVAL, text)
+                raise self._discard_fault(
+                    load, f"ram_discard_range: Failed to find block '{idstr}'", idstr, errno.EPERM
+                )
+            wrong = ""
+            if start % TARGET_PAGE_SIZE:
+                wrong = f"Unaligned start address: {start:#x}"
+            elif start + size > block.used_length:
+                wrong = f"Overrun block '{idstr}' ({start}/{size:x}/{block.used_length:x})"
+            elif size % TARGET_PAGE_SIZE:
+                wrong = f"Unaligned length: {size:x}"
+            if wrong:
+                line = f"{self._vm.compat.migration_discard_function}: {wrong}"
+                raise self._discard_fault(load, line, idstr, errno.EPERM)
             self._vm.trace("ram_discard_range", rbname=idstr, start=start, len=size)
             first, n = start >> TARGET_PAGE_BITS, size >> TARGET_PAGE_BITS
             block.zero_pages(first, n)
             if block.received is not None:
                 block.received.discard(first, n)
+
+    @staticmethod
+    def _discard_fault(load: LoadVM, line: str, idstr: str, number: int) -> LoadFault:
+        load.vm.error_report(line)
+        return load.fault(number, f"Failed to discard RAM range {idstr}: -{number}", old=[])
 
     def _find(self, idstr: str) -> RAMBlock | None:
         for block in self._vm.ram_blocks:

@@ -100,6 +100,13 @@ ROWS: tuple[CompatRow, ...] = (
         "A MIGRATION event `device` after STOP; before, only with pause-before-switchover.",
     ),
     CompatRow(
+        "migration_discard_function",
+        "Which function says that a range of RAM cannot be discarded.",
+        (((), "ram_block_discard_range"), ((10, 1), "ram_block_discard_shared_range")),
+        "`ram_block_discard_range: Overrun block 'ram' (...)`.",
+        ("ram_block_discard_range", "ram_block_discard_shared_range"),
+    ),
+    CompatRow(
         "migration_error_chain",
         "The error-desc of a failed load says what went wrong.",
         (((), False), ((11, 0), True)),
@@ -396,6 +403,18 @@ ROWS: tuple[CompatRow, ...] = (
         "A channel that breaks during setup is worded as the RAM's error.",
         (((), False), ((9, 1), True)),
         "`ram_save_setup failed: Input/output error`.",
+    ),
+    CompatRow(
+        "migration_snapshot_starts",
+        "A background snapshot leaves the guest running, also one that was paused.",
+        (((), True), ((9, 0), False)),
+        "RESUME of a guest that somebody had stopped.",
+    ),
+    CompatRow(
+        "migration_snapshot_sync_counted",
+        "The look at the dirty bitmap in setup counts as one also in a background snapshot.",
+        (((), False), ((11, 0), True)),
+        "ram.dirty-sync-count is 1, before 0.",
     ),
     CompatRow(
         "migration_switchover_start",

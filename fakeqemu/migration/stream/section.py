@@ -120,3 +120,8 @@ def put_vmdescription(f: QEMUFile, text: bytes) -> None:
     f.put_byte(QEMU_VM_VMDESCRIPTION)
     f.put_be32(len(text))
     f.put_buffer(text)
+
+
+def signed32(number: int) -> int:
+    """A number of 32 bits as QEMU prints many of them, whatever they are."""
+    return number - (1 << 32) if number >> 31 else number
