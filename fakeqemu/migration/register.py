@@ -153,7 +153,7 @@ class SaveStateEntry:
     """One entry of the line: who travels under which name. Exactly one of `handlers`, `vmsd`, `stock` is set."""
 
     __slots__ = (
-        "handlers", "idstr", "instance_id", "load_section_id", "load_version_id", "opaque", "priority", "section_id",
+        "alias_id", "handlers", "idstr", "instance_id", "load_section_id", "load_version_id", "opaque", "priority", "section_id",
         "stock", "version_id", "vmsd",
     )  # fmt: skip
 
@@ -162,6 +162,8 @@ class SaveStateEntry:
         self.instance_id = instance_id
         self.version_id = version_id
         self.priority = priority
+        #: another instance that is this one in streams of old releases, -1 for none
+        self.alias_id = -1
         #: number in our own streams; -1 until the first migration gives it
         self.section_id = -1
         self.handlers: SaveVMHandlers | None = None
@@ -304,10 +306,20 @@ class SaveRegistry:
             self.entries.remove(entry)
 
     def find(self, idstr: str, instance_id: int) -> SaveStateEntry | None:
-        """The entry that a section names."""
+        """The entry that a section names.
+
+        Old releases counted some devices by their address (`alias_id`), and wrote no path before a device's name: both are
+        understood. QEMU: find_se
+        """
+        pathless = 0
         for entry in self.entries:
-            if entry.instance_id == instance_id and entry.idstr == idstr:
-                return entry
+            if entry.idstr == idstr:
+                if instance_id in (entry.instance_id, entry.alias_id):
+                    return entry
+            elif entry.idstr.endswith(idstr) and entry.idstr.rpartition("/")[2] == idstr:
+                if instance_id in (pathless, entry.alias_id):
+                    return entry
+                pathless += 1
         return None
 
     def live_entries(self) -> list[SaveStateEntry]:

@@ -31,6 +31,8 @@ TIMER = "timer"
 GLOBALSTATE = "globalstate"
 #: entries of the board that stand behind the devices that were added
 _LAST_ENTRIES = ("acpi_build", GLOBALSTATE)
+#: instances that are counted by address in streams of old releases
+_ALIASES = {("i8254", 0): 0x40, ("i8259", 0): 0x20, ("i8259", 1): 0xA0, ("fdc", 0): 0x3F0}
 #: what tells of a command that is sent
 _SENT = {
     section.MIG_CMD_OPEN_RETURN_PATH: "savevm_send_open_return_path",
@@ -90,6 +92,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
     for one in sections:
         name: str = one["name"]
         entry = SaveStateEntry(name, one.get("instance", 0), one.get("version", 0))
+        entry.alias_id = _ALIASES.get((name, entry.instance_id), -1)
         entry.section_id = one["section_id"]
         if name == TIMER:
             entry.vmsd, entry.opaque = VMSTATE_TIMERS, _Clocks(vm)
