@@ -189,9 +189,20 @@ class SimEmulator(Client):
         if self.exit_status is None:
             self.exit_status = -9
             self.host.kill()
+            self._forget()
 
     def _end(self, status: int) -> None:
         if self.exit_status is None:
             self.exit_status = status
             self.vm.chardevs.close_all()
             self.host.kill()
+            self._forget()
+
+    def _forget(self) -> None:
+        """What the kernel closes with a process, where several are in one."""
+        if self.host.real_fds:
+            self.vm.chardevs.close_all()
+            if self._channel is not None:
+                self._channel.close()
+            for block in self.vm.ram_blocks:
+                block.close()

@@ -19,6 +19,7 @@ A boot image is replaced by a guest that dirties memory at a stated rate; it mak
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -34,8 +35,21 @@ from fakeqemu.testing.sim_machine import SimEmulator
 from tests.migration.streams import configuration, header
 from tests.sim._replay_capabilities import answer_of_every_set
 from tests.sim._replay_host import RealWorld
+from tests.sim._replay_keys import make_keys
 from tests.sim._replay_lab import Lab
-from tests.sim._replay_side import FOLDER, POLLS, Line, Side, brief, comparable, printed, read, sent, shape
+from tests.sim._replay_side import (
+    FOLDER,
+    OTHER_COMMANDS,
+    POLLS,
+    Line,
+    Side,
+    brief,
+    comparable,
+    printed,
+    read,
+    sent,
+    shape,
+)
 
 #: recordings about addresses, descriptors and programs: repeated on the operating system, in real time
 ON_THE_HOST = (
@@ -51,6 +65,8 @@ ALL_PAGES = 1 << 40
 #: simulated time after which what is waited for will not come
 PATIENCE_NS = 120 * NS_PER_S
 
+#: exit status of a real QEMU that died: abort, segmentation fault
+SIGNALS = (-6, -11)
 #: the number of PART sections depends on the time that things took: 18 bytes each
 SECTIONS_BYTES = 18 * 20
 
@@ -65,8 +81,12 @@ class Replay:
         self.profile, _, self.name = name.partition("/")
         real = self.name in ON_THE_HOST
         self.world: Any = RealWorld() if real else SimWorld(seed=1)
-        self.home = tempfile.mkdtemp(prefix="replay") if real else "/tmp"
-        self.lines = read(name, folder, self.home)
+        shared_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+        self.home = tempfile.mkdtemp(prefix="replay", dir=shared_memory) if real else "/tmp"
+        self._keys = tempfile.mkdtemp(prefix="replay") if self.name.startswith("tls-") else ""
+        if self._keys:
+            make_keys(Path(self._keys))
+        self.lines = read(name, folder, self.home, self._keys)
         self.text = json.dumps(self.lines)
         self.lab = Lab(self.world, self.name, self.home)
         self.sides: dict[str, Side] = {}
@@ -82,6 +102,9 @@ class Replay:
         self._parameter: str | None = ""
         #: the file of the last migration to one
         self.saved_to = ""
+        #: who printed what, and what was recorded of that
+        self._said: list[tuple[str, str]] = []
+        self._stderr_lines: dict[str, list[str]] = {}
         self._position = 0
         self._now = 0.0
         self._late = min((line["t"] - sent(line) for line in self.lines if line["kind"] == "event"), default=0.0)
@@ -94,12 +117,15 @@ class Replay:
                 self._handlers[line["kind"]](line)
             for side in self.sides.values():
                 self._finish(side)
+            self._compare_stderr()
         finally:
             if self.home != "/tmp":
                 for side in self.sides.values():
                     side.emulator.kill()
                 self.world.close()
                 shutil.rmtree(self.home)
+            if self._keys:
+                shutil.rmtree(self._keys)
 
     def _lines(self) -> Iterator[Line]:
         while self._position < len(self.lines):
@@ -170,7 +196,7 @@ class Replay:
 
         Where a migration broke off before it came to its end, there was more than a socket holds.
         """
-        pages, was_sent = 0, False
+        pages, breaks_off, was_sent = 0, False, False
         for line in self.lines[self._position :]:
             reply = line["msg"].get("return") if line["kind"] == "<" and line["who"] == who else None
             status = (
@@ -178,16 +204,16 @@ class Replay:
             )
             if line["who"] == who and line["kind"] == "start":
                 break
-            if status == "device":
-                was_sent = True
-            elif (status in FAILED and not was_sent) or "guest RAM equal on both sides" in line["msg"]:
-                return ALL_PAGES
-            elif isinstance(reply, dict) and reply.get("ram", {}).get("total"):
+            was_sent = was_sent or status == "device"
+            breaks_off = (
+                breaks_off or (status in FAILED and not was_sent) or "guest RAM equal on both sides" in line["msg"]
+            )
+            if isinstance(reply, dict) and reply.get("ram", {}).get("total"):
                 if reply["status"] == "completed":
                     return int(reply["ram"]["normal"])
                 if reply["ram"]["normal"]:
                     pages = ALL_PAGES
-        return pages
+        return ALL_PAGES if breaks_off else pages
 
     def _put_back(self, request: Line) -> None:
         """While it went through one parameter after the other, the recorder put each back without writing it down."""
@@ -215,7 +241,7 @@ class Replay:
         if side.emulator.exit_status is not None and command == "qmp_capabilities":
             return  # its start failed after the client had connected
         expected = self._reply_to(who)
-        if command == "qmp_capabilities":
+        if command == "qmp_capabilities" or command in OTHER_COMMANDS:
             return
         if command in POLLS and "return" in expected:
             self._poll(side, command, expected["return"])
@@ -340,8 +366,10 @@ class Replay:
                 said = "".join(self.sides[who].emulator.said)
                 assert printed(said) == printed(value), f"{who} printed {said}"
             elif text in ("destination rc", "rc"):
+                if value is not None:
+                    self.until(lambda: self.sides["dst"].emulator.exit_status is not None)
                 assert self.sides["dst"].emulator.exit_status == value
-            elif text == "stderr":
+            elif text == "stderr" and value:
                 assert printed("".join(self.sides["dst"].emulator.said)) == printed(value)
             elif text.startswith("-incoming"):
                 self._compare_failed_start(value)
@@ -362,6 +390,7 @@ class Replay:
         who, _, text = outcome.partition(" ")
         emulator = self.sides[who].emulator
         said = "".join(emulator.said)
+        self.sides[who].start_failed = True
         assert emulator.exit_status == 1
         assert said == text.partition(": ")[2], said
 
@@ -388,9 +417,14 @@ class Replay:
         return len({bytes(block.read_pages(0, block.pages)) for block in blocks}) == 1
 
     def _exit(self, line: Line) -> None:
-        side = self.sides[line["who"]]
+        side = self.sides.get(line["who"])
+        if side is None:
+            return  # it died before
         if line["msg"]["rc"] == -9:
             side.emulator.kill()
+        if line["msg"]["rc"] in SIGNALS:  # the real one died of something that ours answers
+            self.sides.pop(side.name).emulator.kill()
+            return
         try:
             self.until(lambda: side.emulator.exit_status is not None)
         except SimStalled:
@@ -398,13 +432,14 @@ class Replay:
         assert side.emulator.exit_status == line["msg"]["rc"], side.emulator.said
 
     def _stderr(self, line: Line) -> None:
-        side = self.sides[line["who"]]
-        self._await_events_of(side, self._now)
-        try:
-            self.until(lambda: len("".join(side.emulator.said).splitlines()) >= len(line["msg"].splitlines()))
-        except SimStalled:
-            pass
-        assert printed("".join(side.emulator.said)) == printed(line["msg"]), side.name
+        if "GLib:" not in line["msg"] and "Unexpected error in" not in line["msg"]:  # the last words of one that died
+            self._stderr_lines.setdefault(line["who"], []).append(line["msg"])
+
+    def _compare_stderr(self) -> None:
+        """The recorder wrote down at the end what each of its emulators had printed, if anything."""
+        for who, texts in self._stderr_lines.items():
+            said = [text for name, text in self._said if name == who]
+            assert [printed(text) for text in said] == [printed(text) for text in texts], f"{who} printed {said}"
 
     def _stray(self, line: Line) -> None:
         raise AssertionError(f"a reply to no command: {line}")
@@ -414,6 +449,8 @@ class Replay:
         self._await_events_of(side)
         assert side.told() == side.expected(), f"{side.name} told {side.told()}, not {side.expected()}"
         assert side.emulator.vm.bugs == 0, side.emulator.said
+        if side.emulator.said and not side.start_failed:
+            self._said.append((side.name, "".join(side.emulator.said)))
         side.emulator.kill()
 
     def _bytes(self, ram: dict[str, Any]) -> int:

@@ -46,10 +46,14 @@ class OneOfManyHost(ProcessHost):
         self.close()
 
     def spawn(self, argv: list[str], *, name: str = "") -> Channel:
-        """As always; but a program that reads nothing takes the first that it is given, as it takes a moment to end."""
-        if argv[-1] in ("/bin/false", "false", "true", "") and name == "migration-exec-outgoing":
+        """As always; but programs that read nothing end at the same moment each time."""
+        if name == "migration-exec-outgoing" and argv[0].endswith("sh") and argv[-1] in ("false", ""):
+            # A shell takes its time: the first that is written comes through.
             argv = ["/bin/dd", "bs=4096", "count=1", "of=/dev/null", "status=none"]
-        return super().spawn(argv, name=name)
+        channel = super().spawn(argv, name=name)
+        if argv == ["/bin/false"]:  # has ended when we write first
+            os.waitid(os.P_PID, channel.pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined]
+        return channel
 
     @staticmethod
     def install(fd: Any) -> int:

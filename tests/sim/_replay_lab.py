@@ -69,6 +69,7 @@ class Lab:
             sink.shutdown("write")
         except OSError:
             source.shutdown()
+            sink.shutdown()
 
     def cut_if_due(self) -> None:
         """A recording that is about a cut does not say where it was: let something go over the connection first."""
