@@ -105,8 +105,8 @@ class Incoming:
 
     __slots__ = (
         "_address",
-        "_channel", "_error", "_extra", "_f", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error", "listening",
-        "handshakes", "multifd", "postcopy", "preempt", "state",
+        "_channel", "_error", "_extra", "_f", "_has_failed", "_listener", "_load", "_mig", "_vm", "accepted", "exit_on_error",
+        "handshakes", "listening", "multifd", "postcopy", "preempt", "state",
     )  # fmt: skip
 
     def __init__(self, mig: Migration) -> None:
@@ -118,6 +118,7 @@ class Incoming:
         self.accepted = False
         self.listening = False
         self._error: QemuError | None = None
+        self._has_failed = False
         self._address: dict[str, Any] = {}
         self._listener: Listener | None = None
         self._channel: Channel | None = None
@@ -404,6 +405,9 @@ class Incoming:
     async def failed(self, number: int, chain: str) -> None:
         vm = self._vm
         assert self._load is not None
+        if self._has_failed:  # a package and the pages behind it are loaded side by side
+            return
+        self._has_failed = True
         text = f"load of migration failed: {os.strerror(number)}"
         if vm.compat.migration_error_chain and chain:
             text += f": {chain}"

@@ -2,20 +2,23 @@
 """Damaged streams sent to a real QEMU and to us: the same end, the same words.
 
 Compared are query-migrate, query-status, the events, and stderr. A destination that keeps living (exit-on-error=false)
-is asked; 7.2 has no such thing, and its exit status stands in.
+is asked; 7.2 has no such thing, and its exit status stands in, with what it sent back to the source before it went.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakeqemu.testing.emulator import Emulator, short_directory
+from tests.conformance._real import need_real_qemu
 from tests.interop._machines import OURS, REAL, start, stderr_of
+from tests.migration import damage
 from tests.migration.streams import CASES, Case
 
 pytestmark = pytest.mark.real_qemu
@@ -73,3 +76,13 @@ async def test_a_damaged_stream_ends_as_at_a_real_qemu(case: Case, version: str,
     real = await outcome(REAL, case, version, directory)
     ours = await outcome(OURS, case, version, directory)
     assert ours == real
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.deadly], ids=lambda case: case.name)
+def test_a_damaged_stream_ends_the_process_as_at_a_real_one(case: Case) -> None:
+    real = damage.real_outcome(need_real_qemu("7.2"), case, exits=True)
+    ours = damage.real_outcome([sys.executable, "-m", "fakeqemu", "-fake", "profile=7.2"], case, exits=True)
+    if real == {"end": damage.HUNG}:  # ours never does
+        assert ours["exit"] == 1
+    else:
+        assert ours == real
