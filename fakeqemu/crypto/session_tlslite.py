@@ -37,10 +37,11 @@ _LOCAL_ALERTS = {
     10: tls.UNEXPECTED_PACKET,
     22: tls.UNEXPECTED_PACKET,  # a record that is too long is none
     40: tls.NO_CIPHER,
+    47: tls.ILLEGAL_PARAMETER,
     50: tls.BAD_PACKET,
     70: tls.UNEXPECTED_PACKET,
 }
-_CLOSE_NOTIFY = 0
+_CLOSE_NOTIFY, _HANDSHAKE_FAILURE = 0, 40
 
 
 def _library() -> Any:
@@ -110,7 +111,11 @@ class TLSliteSession(tls.TLSSession):
             raise tls.HandshakeFailed(tls.PEER_ENDED if ended else tls.FATAL_ALERT) from None
         except errors.TLSLocalAlert as err:
             self._pipe.output.clear()
-            raise tls.HandshakeFailed(_LOCAL_ALERTS.get(err.description, tls.ILLEGAL_PARAMETER)) from None
+            # A name that nobody knows is told as a key that is wrong.
+            known = (
+                {} if isinstance(self.creds, TLSCredsPSK) and err.description == _HANDSHAKE_FAILURE else _LOCAL_ALERTS
+            )
+            raise tls.HandshakeFailed(known.get(err.description, tls.ILLEGAL_PARAMETER)) from None
         except (errors.TLSError, ValueError, SyntaxError):
             self._pipe.output.clear()
             raise tls.HandshakeFailed(tls.ILLEGAL_PARAMETER) from None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.postcopy_preempt_load import PreemptRecv
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.stream.qemu_file import QEMUFile
+    from fakeqemu.migration.tls import Handshake
     from fakeqemu.system.machine import Machine
 
 _MAGIC_SIZE = 4
@@ -124,8 +125,8 @@ class Incoming:
         self._channel: Channel | None = None
         #: connections that came while the first one was looked at
         self._extra: list[Channel] = []
-        #: connections whose two sides have not agreed yet
-        self.handshakes: list[Channel] = []
+        #: of connections whose two sides have not agreed yet
+        self.handshakes: list[Handshake] = []
         self._f: QEMUFile | None = None
         self._load: LoadVM | None = None
         #: channels for pages beside the main one
@@ -475,8 +476,8 @@ class Incoming:
             self._listener.close()
             self._listener = None
         self.listening = False
-        for channel in self.handshakes:
-            channel.shutdown()
+        for handshake in self.handshakes:
+            handshake.break_off()
         self._unregister_yank()
 
     def close(self) -> None:

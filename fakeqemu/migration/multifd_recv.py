@@ -324,7 +324,7 @@ class MultiFDRecv:
         QEMU: multifd_recv_cleanup
         """
         self.shutdown()
-        for one in self._channels.values():
+        for one in list(self._channels.values()):
             if one.task is not None:
                 await one.task.wait()
             one.close()

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
     from fakeqemu.crypto.tlscreds import TLSCreds
     from fakeqemu.host.channel import Channel
+    from fakeqemu.host.sync import Future
     from fakeqemu.system.machine import Machine
 
     MigrationAddress = dict[str, Any]
+
+#: how long a connection waits for one that came before it
+_PATIENCE_NS = 1_000_000_000
 
 
 async def connect(vm: Machine, channel: Channel, address: MigrationAddress, kind: str) -> Channel:
@@ -49,6 +53,19 @@ async def connect(vm: Machine, channel: Channel, address: MigrationAddress, kind
     return secure
 
 
+class Handshake:
+    """(destination) One that is under way."""
+
+    __slots__ = ("channel", "ended")
+
+    def __init__(self, vm: Machine, channel: Channel) -> None:
+        self.channel = channel
+        self.ended: Future = vm.host.future()
+
+    def break_off(self) -> None:
+        self.channel.shutdown()
+
+
 async def accept(vm: Machine, channel: Channel, kind: str, on_channel: Callable[[Channel], None]) -> None:
     """(destination) Agree with the source that has come, then `on_channel(secure channel)`.
 
@@ -69,11 +86,14 @@ async def accept(vm: Machine, channel: Channel, kind: str, on_channel: Callable[
             channel.close()
         return
     vm.trace("migration_tls_incoming_handshake_start")
-    incoming.handshakes.append(channel)
+    earlier = [one.ended for one in incoming.handshakes]
+    handshake = Handshake(vm, channel)
+    incoming.handshakes.append(handshake)
     try:
         await vm.faults.pass_through("migration_tls_incoming_handshake_start")
         authz = vm.migration.options.get("tls-authz") or None
         secure = await _handshake(vm, channel, session, kind, hostname=None, authz=authz)
+        await _in_order(vm, earlier)
     except QemuError as err:
         vm.trace("migration_tls_incoming_handshake_error", err=err.desc)
         channel.close()
@@ -84,9 +104,29 @@ async def accept(vm: Machine, channel: Channel, kind: str, on_channel: Callable[
         channel.close()
         raise
     finally:
-        incoming.handshakes.remove(channel)
+        incoming.handshakes.remove(handshake)
+        handshake.ended.set_result()
     vm.trace("migration_tls_incoming_handshake_complete")
     on_channel(secure)
+
+
+async def _in_order(vm: Machine, earlier: list[Future]) -> None:
+    """Wait until those have ended that had begun before; not for ever.
+
+    The main channel is known by having come first, and the kernel may hold back the last words of its handshake for longer
+    than another handshake takes.
+    """
+    deadline_ns = vm.host.clock.now_ns() + _PATIENCE_NS
+    for ended in earlier:
+        if not ended.done:
+            either = vm.host.future()
+            ended.add_done_callback(either.set_result)
+            timer = vm.host.clock.call_at(deadline_ns, either.set_result)
+            try:
+                await either
+            finally:
+                timer.cancel()
+                ended.remove_done_callback(either.set_result)
 
 
 def find_credentials(vm: Machine, *, server: bool) -> TLSCreds:
