@@ -23,8 +23,10 @@ from fakeqemu.migration.switchover_ack import SwitchoverApproval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
 
+    from fakeqemu.migration.multifd_device_state import LoadThreads
     from fakeqemu.migration.postcopy_load import PostcopyIncoming
     from fakeqemu.migration.register import SaveStateEntry
     from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -39,7 +41,7 @@ class LoadVM:
     """One incoming stream."""
 
     __slots__ = (
-        "_f", "_kept", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm",
+        "_f", "_kept", "_load_threads", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm",
         "approval", "complete", "postcopy",
     )  # fmt: skip
 
@@ -54,6 +56,8 @@ class LoadVM:
         self.approval = SwitchoverApproval(self)
         #: set when the source says that it may turn to postcopy
         self.postcopy: PostcopyIncoming | None = None
+        #: tasks of devices that the load waits for
+        self._load_threads: LoadThreads | None = None
         #: whether the description at the end was there: what the source hears depends on it
         self.complete = True
 
@@ -86,21 +90,37 @@ class LoadVM:
         ram.handlers = RAMLoadHandlers(self._vm)
         for entry in self._vm.savevm.entries:
             entry.load_section_id = entry.load_version_id = 0
+        self._vm.savevm.start_load_thread = self._start_load_thread
         await self._header()
         await self._setup()
         self.approval.count()
         if await self.sections():
             return
+        if self._load_threads is not None:
+            try:
+                await self._load_threads.join()
+            except StreamError as err:
+                raise self._fault(errno.EINVAL, err.desc, old=[]) from None
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="dst-precopy-loadvm-completed")
         await self._vmdescription()
 
     async def cleanup(self) -> None:
+        self._vm.savevm.start_load_thread = None
+        if self._load_threads is not None:
+            await self._load_threads.end()
         entries, self._set_up = self._set_up, []
         for entry in entries:
             assert entry.handlers is not None
             waits = entry.handlers.load_cleanup()
             if waits is not None:
                 await waits
+
+    def _start_load_thread(self, coro: Coroutine[Any, Any, None], name: str) -> None:
+        from fakeqemu.migration.multifd_device_state import LoadThreads
+
+        if self._load_threads is None:
+            self._load_threads = LoadThreads(self._vm)
+        self._load_threads.start(coro, name)
 
     async def _setup(self) -> None:
         for entry in self._vm.savevm.live_entries():

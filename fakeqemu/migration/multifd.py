@@ -199,7 +199,7 @@ class SendChannel:
 
     async def _serve(self) -> None:
         multifd = self._multifd
-        while not multifd.ending:
+        while not multifd.ending or (self.payload is not None and not multifd.broken):
             if self.payload is not None:
                 if isinstance(self.payload, DeviceState):
                     await self._send_device_state(self.payload)
@@ -275,6 +275,7 @@ class MultiFDSend:
         "_lock",
         "_number",
         "_outgoing",
+        "broken",
         "ending",
         "error",
         "scheduler",
@@ -295,8 +296,9 @@ class MultiFDSend:
         self._changed = vm.host.event()
         self._lock = vm.host.lock()
         self._number = 0
-        #: the channels are to stop, well or not
+        #: the channels are to stop, well or not; in the first case when what they have is sent
         self.ending = False
+        self.broken = False
         self.error: QemuError | None = None
 
     async def setup(self, address: dict[str, Any]) -> None:
@@ -372,7 +374,7 @@ class MultiFDSend:
 
     def shutdown(self) -> None:
         """Stop at once: break all connections."""
-        self.ending = True
+        self.ending = self.broken = True
         for channel in self._channels:
             channel.shutdown()
         self.changed()

@@ -24,6 +24,7 @@ from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from fakeqemu.host.channel import Channel
@@ -216,7 +217,7 @@ class RecvChannel:
 class MultiFDRecv:
     """All channels of one incoming migration."""
 
-    __slots__ = ("_changed", "_channels", "_count", "ending", "error", "vm")
+    __slots__ = ("_changed", "_channels", "_count", "ending", "error", "on_failure", "vm")
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
@@ -227,6 +228,8 @@ class MultiFDRecv:
         self.ending = False
         #: the first thing that went wrong
         self.error: StreamError | None = None
+        #: called then, by whom it holds up
+        self.on_failure: Callable[[], None] | None = None
 
     @property
     def complete(self) -> bool:
@@ -288,10 +291,9 @@ class MultiFDRecv:
 
     async def load_device_state(self, packet: mp.DevicePacket, data: bytes) -> None:
         """Hand a part of a device's state to its owner; raises StreamError."""
-        del data
-        raise StreamError(
-            f"Unknown idstr {packet.idstr} or instance id {packet.instance_id} for load state buffer"
-        )  # fmt: skip
+        from fakeqemu.migration import multifd_device_state
+
+        await multifd_device_state.load(self.vm, packet.idstr, packet.instance_id, data)
 
     def changed(self) -> None:
         self._changed.set()
@@ -304,6 +306,8 @@ class MultiFDRecv:
             incoming = self.vm.migration.incoming
             if incoming is not None and self.vm.compat.migration_exit_on_error:
                 incoming.keep_error(QemuError(error.desc))
+            if self.on_failure is not None:
+                self.on_failure()
         self.shutdown()
 
     def shutdown(self) -> None:

@@ -10,9 +10,10 @@ order of registration. It knows no device, and a device knows of migration only 
     setup        save_setup                                          START
     iterate      state_pending_estimate, _exact, save_live_iterate   PART
     switchover   save_live_complete_precopy                          END
+                 save_complete_precopy_thread, meanwhile             packets of multifd channels
                  save_state                                          FULL
     cleanup      save_cleanup                                        -
-    destination  load_setup, load_state, switchover_start, load_cleanup
+    destination  load_setup, load_state, load_state_buffer, switchover_start, load_cleanup
 
 Light: it is loaded before the greeting, as `vm.savevm`.
 
@@ -26,7 +27,7 @@ from fakeqemu.notify import NotifierList
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -77,6 +78,21 @@ class Pending:
         return f"Pending({self.precopy}, {self.stopcopy}, {self.postcopy})"
 
 
+class StateSender:
+    """What a device sends its state with on multifd channels."""
+
+    __slots__ = ()
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the migration has failed: what is still to be sent nobody wants."""
+        raise NotImplementedError
+
+    async def send(self, data: bytes) -> None:
+        """Send a part of the state, on some channel; raises QemuError. Parts may arrive in any order."""
+        raise NotImplementedError
+
+
 class SaveVMHandlers:
     """State that is sent while the guest runs. Every method does nothing here; override what the device has.
 
@@ -87,6 +103,10 @@ class SaveVMHandlers:
 
     #: whether `save_state` writes a FULL section after the iterable part
     has_save_state = False
+    #: whether `save_complete_precopy_thread` sends state, where that is supported (`SaveRegistry.sends_device_state`)
+    has_save_thread = False
+    #: whether `load_state_buffer` takes it
+    has_load_state_buffer = False
 
     def save_prepare(self, vm: Machine) -> None:
         """Refuse a migration before it begins: a QemuError is the reply to `migrate`."""
@@ -124,6 +144,9 @@ class SaveVMHandlers:
     async def save_live_complete_precopy(self, f: QEMUFile) -> None:
         """Write the body of the END section; the guest is stopped."""
 
+    async def save_complete_precopy_thread(self, sender: StateSender) -> None:
+        """Send state on multifd channels, beside the END sections; the guest is stopped."""
+
     async def save_state(self, f: QEMUFile) -> None:
         """Write the body of the FULL section, where `has_save_state`."""
 
@@ -136,6 +159,9 @@ class SaveVMHandlers:
 
     async def load_state(self, f: QEMUFile, version_id: int) -> None:
         """Read exactly the body of one section of this entry."""
+
+    async def load_state_buffer(self, data: bytes) -> None:
+        """A part of the state has come on a multifd channel, at any time and in any order."""
 
     def switchover_ack_needed(self) -> bool:
         """Whether the source is to wait until this entry has got its initial data (switchover-ack)."""
@@ -236,7 +262,7 @@ class SaveRegistry:
 
     __slots__ = (
         "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "info", "notifiers",
-        "report_stream_error",
+        "report_stream_error", "sends_device_state", "start_load_thread",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -253,6 +279,10 @@ class SaveRegistry:
         # What devices may ask of the migration, which puts its own answers here when it is made.
         #: whether a capability is on
         self.capability: Callable[[str], bool] = _no_capability
+        #: whether devices may send state on multifd channels
+        self.sends_device_state: Callable[[], bool] = _not_at_all
+        #: (destination) starts a task of a device, under a name, that the load waits for; StreamError fails it
+        self.start_load_thread: Callable[[Coroutine[Any, Any, None], str], None] | None = None
         #: (destination) one device has got its initial data; raises StreamError
         self.approve_switchover: Callable[[], Awaitable[None]] | None = None
         #: takes an error met outside of the stream's own code (in a run state handler): it belongs to the outgoing
@@ -378,6 +408,10 @@ class SaveRegistry:
         for blocker in reversed(self.blockers):
             if mode in blocker.modes:
                 raise QemuError(blocker.text)
+
+
+def _not_at_all() -> bool:
+    return False
 
 
 def _no_capability(name: str) -> bool:  # noqa: ARG001

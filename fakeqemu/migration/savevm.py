@@ -263,7 +263,13 @@ class SaveVM:
 
     async def complete_iterable(self, *, postcopy: bool = False) -> None:
         """END sections: the guest is stopped. With `postcopy`, of those entries that cannot wait until it has left."""
-        await self._put_ends([one for one in self._live() if not (postcopy and one[1].has_postcopy())])
+        live = [one for one in self._live() if not (postcopy and one[1].has_postcopy())]
+        if self._vm.savevm.sends_device_state():
+            from fakeqemu.migration.multifd_device_state import send_meanwhile
+
+            await send_meanwhile(self._vm, [entry for entry, _ in live], self._put_ends(live))
+        else:
+            await self._put_ends(live)
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-iterable-saved")
         await self._f.flush()
 

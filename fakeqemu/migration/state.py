@@ -126,6 +126,7 @@ class Migration:
         self.tasks: list[Task] = []
         vm.savevm.busy = self.is_running
         vm.savevm.capability = self.options.on
+        vm.savevm.sends_device_state = self._sends_device_state
         vm.savevm.report_stream_error = self.report_stream_error
         vm.on_shutdown.add(self._on_shutdown)
 
@@ -138,6 +139,12 @@ class Migration:
     def is_idle(self) -> bool:
         """Whether a new outgoing migration may be set up."""
         return self.state in (NONE, CANCELLED, COMPLETED, FAILED)
+
+    def _sends_device_state(self) -> bool:
+        """Whether devices may send state on multifd channels. QEMU: multifd_device_state_supported"""
+        on, compression = self.options.on, self.options.get("multifd-compression", "none")
+        supported: bool = self.vm.compat.migration_multifd_device_state
+        return supported and on("multifd") and not on("mapped-ram") and compression == "none"
 
     def _incoming_started(self) -> bool:
         return self.incoming is not None and self.incoming.listening
