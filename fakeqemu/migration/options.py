@@ -49,6 +49,7 @@ _BACKGROUND_SNAPSHOT_EXCLUDES = (
 #: capabilities that change nothing here, or that are emulated; with any other one on, a migration is refused
 EMULATED_CAPABILITIES = (
     "auto-converge",
+    "background-snapshot",
     "events",
     "return-path",
     "pause-before-switchover",

@@ -131,7 +131,7 @@ class RAMHandlers(SaveVMHandlers):
         self._stats.throttle = self._throttle
         self._throttle.begin()
         self._last_sync_ns = self._vm.host.clock.now_ns()
-        self.sync_bitmap()
+        self.sync_bitmap(counted=not self._is_snapshot or self._vm.compat.migration_snapshot_sync_counted)
         await put_block_list(f, self._vm, self._sink)
         await self._sink.end_setup(f)
         f.put_be64(RAM_SAVE_FLAG_EOS)
@@ -178,6 +178,16 @@ class RAMHandlers(SaveVMHandlers):
         for block, _ in self._todo:
             block.dirty = None
             block.forget()
+    @property
+    def _is_snapshot(self) -> bool:
+        return self._outgoing.mig.options.on("background-snapshot")
+
+    def freeze(self) -> None:
+        """(background-snapshot) From now on the pages are sent as they are at this moment, those the guest writes first."""
+        from fakeqemu.migration.background_snapshot import freeze
+
+        self._todo = freeze(self._todo, self.request)
+
         self._todo = []
 
     # --- pages ----------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ class RateWindow:
         return self.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
 
     def bytes_sent(self) -> int:
+        if self._options.on("background-snapshot"):
+            return 0
         assert self._outgoing.f is not None
         return (
             self._outgoing.f.flushed + self._stats.multifd_bytes + self._stats.preempt_bytes + self._stats.model_bytes
@@ -126,3 +128,5 @@ class RateWindow:
             threshold: int = self.switchover_bandwidth() * self._options.get("downtime-limit")
             return threshold
         return self._threshold
+        if self._options.on("background-snapshot"):
+            return 0

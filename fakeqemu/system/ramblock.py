@@ -19,7 +19,7 @@ from _struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PAGE_SIZE = 4096
 PAGE_BITS = 12
@@ -186,6 +186,15 @@ class SparseStore:
             return real
         generation = self._generations[bisect_right(self._starts, page) - 1]
         return made_page(generation, page) if generation else ZERO_PAGE
+
+    def copy(self, other: SparseStore, first: int, n: int) -> None:
+        """The same content as another store has in these pages."""
+        for start, length, kind in other.runs(first, n):
+            if kind is REAL:
+                for page in range(start, start + length):
+                    self._real[page] = other._real[page]
+            else:
+                self._set_generation(start, length, other._generations[bisect_right(other._starts, start) - 1])
 
     def write(self, page: int, data: bytes | memoryview) -> None:
         """Real bytes for whole pages; a page of zeroes becomes absent."""
@@ -380,7 +389,7 @@ def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
 class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
-    __slots__ = ("dirty", "generation", "guest_address", "idstr", "logs", "named_file", "page_size", "received", "share",
+    __slots__ = ("dirty", "generation", "guard", "guest_address", "idstr", "logs", "named_file", "page_size", "received", "share",
                  "store", "used_length")  # fmt: skip
 
     def __init__(
@@ -411,6 +420,8 @@ class RAMBlock:
         #: pages that have come in, while a migration is loaded
         self.received: PageRuns | None = None
         self.generation = 0
+        #: told which pages the guest is about to write; None while nobody wants to know
+        self.guard: Callable[[int, int], None] | None = None
 
     @property
     def pages(self) -> int:
@@ -451,6 +462,8 @@ class RAMBlock:
         """The guest writes bytes anywhere in the block."""
         first = offset >> PAGE_BITS
         last = -(-(offset + len(data)) // PAGE_SIZE)
+        if self.guard is not None:
+            self.guard(first, last - first)
         content = bytearray(self.store.read(first, last - first))
         start = offset - (first << PAGE_BITS)
         content[start : start + len(data)] = data
@@ -460,6 +473,8 @@ class RAMBlock:
     def guest_dirties(self, first: int, n: int) -> None:
         """The guest gives `n` pages some new content."""
         self.generation += 1
+        if self.guard is not None:
+            self.guard(first, n)
         if self.received is not None:  # those that have not come yet cannot be written to
             for start, length in self.received.within(first, n):
                 self.store.make(start, length, self.generation)
