@@ -104,6 +104,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "stop",
         "system_powerdown",
         "system_reset",
+        "system_wakeup",
         "x-exit-preconfig",
     ),
     "fakeqemu.system.qmp_cmds_fds": (

@@ -76,6 +76,20 @@ def qmp_system_powerdown(vm: Machine) -> None:
 
 
 @qmp_command
+def qmp_system_wakeup(vm: Machine) -> None:
+    """Wake a guest that suspended itself."""
+    from fakeqemu.system.qmp_cmds_inventory import wakeup_suspend_enabled
+
+    if not wakeup_suspend_enabled(vm):
+        raise QemuError("wake-up from suspend is not supported by this guest")
+    if vm.runstate.state != runstate.SUSPENDED:
+        raise QemuError("Unable to wake up: guest is not in suspended state")
+    vm.runstate.set(runstate.RUNNING)
+    vm.guest.started()
+    vm.emit("WAKEUP")
+
+
+@qmp_command
 def qmp_set_action(
     vm: Machine,
     *,

@@ -45,7 +45,12 @@ def _compat_props(vm: Machine, name: str) -> dict[str, Any]:
 @qmp_command
 def qmp_query_current_machine(vm: Machine) -> dict[str, bool]:
     """What the running machine can do: be woken from suspension, which takes ACPI's power management."""
-    return {"wakeup-suspend-support": vm.board is not None and vm.board.family in ("pc", "q35")}
+    return {"wakeup-suspend-support": wakeup_suspend_enabled(vm)}
+
+
+def wakeup_suspend_enabled(vm: Machine) -> bool:
+    """Whether the board can wake a guest that suspended itself."""
+    return vm.board is not None and vm.board.family in ("pc", "q35")
 
 
 @qmp_command
