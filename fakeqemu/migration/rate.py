@@ -52,6 +52,8 @@ class RateWindow:
         """Bytes a second that may go, 0 for no limit."""
         if self._outgoing.postcopy is not None and self._outgoing.switchover.stopped:
             return int(self._options.get("max-postcopy-bandwidth"))
+        if self._options.on("background-snapshot"):
+            return 0
         limit: int = 0 if self._outgoing.switchover.stopped else self._options.get("max-bandwidth")
         return limit
 
@@ -60,8 +62,6 @@ class RateWindow:
         return self.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
 
     def bytes_sent(self) -> int:
-        if self._options.on("background-snapshot"):
-            return 0
         assert self._outgoing.f is not None
         return (
             self._outgoing.f.flushed + self._stats.multifd_bytes + self._stats.preempt_bytes + self._stats.model_bytes
