@@ -178,6 +178,8 @@ class RAMHandlers(SaveVMHandlers):
         for block, _ in self._todo:
             block.dirty = None
             block.forget()
+        self._todo = []
+
     @property
     def _is_snapshot(self) -> bool:
         return self._outgoing.mig.options.on("background-snapshot")
@@ -187,8 +189,6 @@ class RAMHandlers(SaveVMHandlers):
         from fakeqemu.migration.background_snapshot import freeze
 
         self._todo = freeze(self._todo, self.request)
-
-        self._todo = []
 
     # --- pages ----------------------------------------------------------------------------------------
 

@@ -124,9 +124,9 @@ class RateWindow:
 
     def threshold_bytes(self) -> int:
         """How much may be left for the time that the guest is stopped."""
+        if self._options.on("background-snapshot"):
+            return 0
         if self._model:
             threshold: int = self.switchover_bandwidth() * self._options.get("downtime-limit")
             return threshold
         return self._threshold
-        if self._options.on("background-snapshot"):
-            return 0
