@@ -367,9 +367,11 @@ class Outgoing:
         savevm = self.savevm
         assert savevm is not None
         cancelled = mig.state == st.CANCELLING
+        early = vm.compat.migration_failing_state
         if error is not None and not cancelled:
             mig.set_error(error)
-        early = vm.compat.migration_failing_state
+        elif error is not None and (mig.error is None or not early):
+            vm.error_report(error.desc)  # a write that waited was broken off: printed, but not the reason of anything
         if not cancelled:
             mig.set_state(st.FAILING if early else st.FAILED)
         if self.multifd is not None:
