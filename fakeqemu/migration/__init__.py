@@ -40,7 +40,7 @@ go in one package, the guest runs on the other side (postcopy_load), its pages f
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
-Not emulated yet: postcopy with multifd or preempt, TLS and CPR; capabilities can be set, and a migration with one on
+Not emulated yet: postcopy with multifd or preempt, and CPR; capabilities can be set, and a migration with one on
 is refused in plain words.
 
 QEMU: migration/

@@ -225,6 +225,10 @@ class MigrationOptions:
                 raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
+        if self.get("tls-creds"):
+            from fakeqemu.migration import tls
+
+            tls.check(self._vm)
 
     # --- parameters -----------------------------------------------------------------------------------
 

@@ -30,6 +30,18 @@ if TYPE_CHECKING:
 _PATIENCE_NS = 1_000_000_000
 
 
+def check(vm: Machine) -> None:
+    """Raise NotEmulated where the credentials need a library that is not there."""
+    from fakeqemu.crypto.tlscredspsk import TLSCredsPSK
+
+    creds = vm.qom.objects.children.get(vm.migration.options.get("tls-creds"))
+    if isinstance(creds, TLSCredsPSK):
+        from fakeqemu.crypto import session_openssl, session_tlslite
+
+        if not session_openssl.has_psk() and not session_tlslite.is_installed():
+            raise session_tlslite.missing()
+
+
 async def connect(vm: Machine, channel: Channel, address: MigrationAddress, kind: str) -> Channel:
     """(source) The encrypted channel over one that was just opened; raises QemuError, and closes it.
 

@@ -125,8 +125,9 @@ class Pki:
     client_dir: Path
 
 
-def make_pki(directory: Path, *, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> Pki:
-    ca = make_ca()
-    server = make("server", ca, hosts=hosts, purposes=(SERVER_AUTH,))
-    client = make("client", ca, purposes=(CLIENT_AUTH,), organization="fakeqemu")
+def make_pki(directory: Path, *, authority: str = "A test's authority", from_days: int = -1) -> Pki:
+    """`from_days`: since when all is valid; simulated time is another."""
+    ca = make(authority, ca=True, usages=("key_cert_sign", "crl_sign"), from_days=from_days)
+    server = make("server", ca, hosts=("localhost", "127.0.0.1"), purposes=(SERVER_AUTH,), from_days=from_days)
+    client = make("client", ca, purposes=(CLIENT_AUTH,), organization="fakeqemu", from_days=from_days)
     return Pki(ca, write(directory / "server", "server", server, ca), write(directory / "client", "client", client, ca))
