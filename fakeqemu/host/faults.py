@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 class FaultPoints:
     """The fault points of one machine; empty by default."""
 
-    __slots__ = ("injector", "wrap")
+    __slots__ = ("answer", "injector", "wrap")
 
     def __init__(self) -> None:
         self.injector: Injector | None = None
         #: puts faults of the link between a channel and those who use it
         self.wrap: Callable[[Channel], Channel] | None = None
+        #: called in place of a QMP command's function, with the command and its arguments
+        self.answer: Callable[[Any, dict[str, Any]], Any] | None = None
 
     def check(self, point: str, /, **fields: Any) -> None:
         """Raise what the injector wants raised at `point`; does nothing without one."""

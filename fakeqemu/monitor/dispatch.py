@@ -252,7 +252,8 @@ class Dispatcher:
         self.current = monitor
         try:
             command, arguments = self._checked(monitor, message, oob)
-            result = command.call(arguments)
+            answer = self._vm.faults.answer
+            result = command.call(arguments) if answer is None else answer(command, arguments)
         except Exception as error:
             self._reply_failure(monitor, message, error)
             return None
@@ -277,9 +278,9 @@ class Dispatcher:
         if oob:
             if not command.oob:
                 raise QemuError(f"The command {name} does not support OOB")
-            vm.trace("monitor_qmp_cmd_out_of_band", id=message.get("id"))
+            vm.trace("monitor_qmp_cmd_out_of_band", id=message.get("id"), command=name)
         else:
-            vm.trace("monitor_qmp_cmd_in_band", id=message.get("id"))
+            vm.trace("monitor_qmp_cmd_in_band", id=message.get("id"), command=name)
         if vm.phase == "preconfig" and not command.preconfig:
             raise QemuError(f"The command '{name}' is permitted only after machine initialization has completed")
         return command, command.check_arguments(arguments, self.policy)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import errno
+from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from fakeqemu.error import GENERIC_ERROR
+from fakeqemu.faults.answers import NOTHING, Answer
 from fakeqemu.faults.catalogue import POINTS, Point
 from fakeqemu.faults.link import LinkFault
 from fakeqemu.faults.rule import Action, Close, Corrupt, Delay, Fail, Kill, Rule, Stall, comparison
 from fakeqemu.qapi.cutils import NumberError, parse_size
+from fakeqemu.qapi.profile import VersionProfile
 from fakeqemu.trace import matches
 
 
@@ -50,19 +54,24 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=_kebab, populate_by_name=True, strict=True)
 
 
-class PhaseModel(_Model):
+class _MemoryModel(_Model):
+    dirty_rate: Size | None = None
+    working_set: Size | None = None
+    #: what it looks at, which counts while memory is still to come (postcopy)
+    touch_rate: Size | None = None
+    #: per cent of that, looked at by threads of the emulator
+    other_faults: Annotated[int, Field(ge=0, le=100)] | None = None
+
+
+class PhaseModel(_MemoryModel):
     """What the guest does from a time on; what is left out stays as it was."""
 
     at_ms: Milliseconds
-    dirty_rate: Size | None = None
-    working_set: Size | None = None
 
 
-class GuestModel(_Model):
+class GuestModel(_MemoryModel):
     """What the guest does with its memory."""
 
-    dirty_rate: Size | None = None
-    working_set: Size | None = None
     phases: list[PhaseModel] = []
 
     @field_validator("phases")
@@ -171,6 +180,89 @@ class LinkModel(_Model):
         return LinkFault(**self.model_dump())
 
 
+class AnswerModel(_Model):
+    """What becomes of a QMP command, for the times named; the command has its usual effect unless it fails or returns."""
+
+    command: str
+    name: str = ""
+    after: Annotated[int, Field(ge=0)] = 0
+    times: Annotated[int, Field(ge=1)] | Literal["always"] = 1
+    delay_ms: Milliseconds = 0
+    stall: Literal[True] | None = None
+    error: str | None = None
+    error_class: str = GENERIC_ERROR
+    #: in place of what the command returns
+    value: Any = Field(default=None, alias="return")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> AnswerModel:
+        if not self.model_fields_set & {"delay_ms", "stall", "error", "value"}:
+            raise ValueError("an answer has at least one of delay-ms, stall, error, return")
+        if self.error is not None and "value" in self.model_fields_set:
+            raise ValueError("a command fails with error or returns, not both")
+        return self
+
+    def build(self) -> Answer:
+        value = self.value if "value" in self.model_fields_set else NOTHING
+        times = None if self.times == "always" else self.times
+        return Answer(
+            self.command,
+            self.delay_ms,
+            bool(self.stall),
+            self.error,
+            self.error_class,
+            value,
+            self.after,
+            times,
+            self.name,
+        )
+
+
+_WHEN = ("at_ms", "on", "event", "command")
+_DEEDS = ("release", "guest", "dirty_rate", "working_set", "touch_rate", "other_faults", "kill")
+
+
+class StepModel(_MemoryModel):
+    """Something that happens at a time, or when something else does: one of at-ms, on, event, command says when."""
+
+    name: str = ""
+    at_ms: Milliseconds | None = None
+    #: a trace event, of QEMU's names or ours (fake_...)
+    on: str | None = None
+    #: a QMP event
+    event: str | None = None
+    #: a QMP command that somebody sends
+    command: str | None = None
+    #: fields of the trace event, or members of the QMP event's data
+    match: dict[str, str | int] = {}
+    after: Annotated[int, Field(ge=0)] = 0
+    times: Annotated[int, Field(ge=1)] | Literal["always"] = 1
+    #: so long behind it
+    delay_ms: Milliseconds = 0
+    #: the name of a rule, link or answer whose stall ends
+    release: str | None = None
+    #: what the guest does
+    guest: Literal["panic", "crash-dump", "shutdown", "reboot", "suspend", "hibernate", "wake-up"] | None = None
+    kill: Literal[True] | None = None
+
+    @field_validator("on")
+    @classmethod
+    def _traced(cls, on: str | None) -> str | None:
+        if on is not None and not on.startswith("fake_") and not any(matches(on, name) for name in _trace_events()):
+            raise ValueError(f"there is no trace event '{on}'")
+        return on
+
+    @model_validator(mode="after")
+    def _when_and_what(self) -> StepModel:
+        if sum(getattr(self, name) is not None for name in _WHEN) != 1:
+            raise ValueError(f"a step has exactly one of {', '.join(map(_kebab, _WHEN))}")
+        if all(getattr(self, name) is None for name in _DEEDS):
+            raise ValueError(f"a step does something, such as {', '.join(map(_kebab, _DEEDS))}")
+        if self.match and self.on is None and self.event is None:
+            raise ValueError("match goes with on and event")
+        return self
+
+
 class ScenarioModel(_Model):
     """The whole file."""
 
@@ -179,6 +271,8 @@ class ScenarioModel(_Model):
     guest: GuestModel = GuestModel()
     rules: list[RuleModel] = []
     links: list[LinkModel] = []
+    answers: list[AnswerModel] = []
+    steps: list[StepModel] = []
 
     @field_validator("rules")
     @classmethod
@@ -188,6 +282,20 @@ class ScenarioModel(_Model):
             if names.count(name) > 1:
                 raise ValueError(f"two rules are named '{name}'")
         return rules
+
+    @field_validator("steps")
+    @classmethod
+    def _released_are_there(cls, steps: list[StepModel], info: Any) -> list[StepModel]:
+        names = [one.name for kind in ("rules", "links", "answers") for one in info.data.get(kind, []) if one.name]
+        for step in steps:
+            if step.release is not None and step.release not in names:
+                raise ValueError(f"nothing is named '{step.release}' that could be released")
+        return steps
+
+
+@cache
+def _trace_events() -> list[str]:
+    return VersionProfile.load("next").keys("trace-events")
 
 
 def _points(where: str) -> list[Point]:

@@ -112,6 +112,10 @@ class SimMachine(Client):
     def _transmit(self, data: bytes, fds: Sequence[int]) -> None:
         self._monitor.receive_data(data, list(fds))
 
+    def _received(self, data: bytes) -> None:
+        if not self.host.killed:  # what unwinds in a dead process is heard by nobody
+            super()._received(data)
+
     def device_add(self, driver: str, **properties: str) -> Any:
         """A device of the command line: `-device DRIVER,key=value` (`_` stands for `-`). Raises QemuError."""
         return self.device(driver, {key.replace("_", "-"): value for key, value in properties.items()})

@@ -53,6 +53,15 @@ WRONG = [
     ('[[links]]\nlatency-ms = 1\ndirection = "up"', 3, "links[0].direction", "'read', 'write' or 'both'"),
     ("[[links]]\nbandwidth = 0", 2, "links[0].bandwidth", "greater than 0"),
     ('[[links]]\nchannel = "*"', 1, "links[0]", "at least one fault"),
+    ('[[answers]]\ncommand = "stop"', 1, "answers[0]", "at least one of delay-ms, stall, error, return"),
+    ('[[answers]]\ncommand = "stop"\nerror = "x"\nreturn = 5', 1, "answers[0]", "not both"),
+    ("[[steps]]\nkill = true", 1, "steps[0]", "exactly one of at-ms, on, event, command"),
+    ('[[steps]]\nat-ms = 5\non = "x"\nkill = true', 3, "steps[0].on", "no trace event 'x'"),
+    ('[[steps]]\nat-ms = 5\nevent = "STOP"\nkill = true', 1, "steps[0]", "exactly one of"),
+    ("[[steps]]\nat-ms = 5", 1, "steps[0]", "does something, such as release, guest"),
+    ('[[steps]]\nat-ms = 5\nguest = "dance"', 3, "steps[0].guest", "'panic', 'crash-dump'"),
+    ('[[steps]]\nat-ms = 5\nrelease = "held"', 1, "steps", "nothing is named 'held'"),
+    ('[[steps]]\ncommand = "stop"\nmatch = { a = 1 }\nkill = true', 1, "steps[0]", "match goes with on and event"),
 ]  # fmt: skip
 
 
