@@ -13,7 +13,12 @@ from fakeqemu.error import StreamError
 from fakeqemu.migration import multifd
 from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import multifd_packet as mp
-from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_MULTIFD_FLUSH, TARGET_PAGE_BITS, TARGET_PAGE_SIZE
+from fakeqemu.migration.stream.ram_page import (
+    RAM_SAVE_FLAG_MULTIFD_FLUSH,
+    TARGET_PAGE_BITS,
+    TARGET_PAGE_SIZE,
+    ZERO_RECORD_SIZE,
+)
 from fakeqemu.system.ramblock import ZERO
 
 TYPE_CHECKING = False
@@ -119,6 +124,24 @@ class MultiFDSink(PageSink):
         data = 0 if self.is_zero(kind) else n * TARGET_PAGE_SIZE
         self._stats.multifd_bytes += packets * mp.RAM_PACKET_SIZE + data
         return 0
+
+    def size_of(self, kind: str) -> int:
+        return ZERO_RECORD_SIZE if kind == ZERO and self._zero_pages == LEGACY else super().size_of(kind)
+
+    def model_burst(self, kind: str, batch: int, room: int) -> int:
+        if kind == ZERO and self._zero_pages == LEGACY:
+            return super().model_burst(kind, batch, room)
+        # A packet is counted when it has been sent. All channels begin together and end together, so that it is seen as soon
+        # as the next one is handed over.
+        packet = mp.RAM_PACKET_SIZE + (0 if self.is_zero(kind) else mp.PACKET_PAGES * TARGET_PAGE_SIZE)
+        channels: int = self._vm.migration.options.get("multifd-channels")
+        packets = -(-room // packet)
+        return (-(-packets // channels) * channels + 1) * mp.PACKET_PAGES
+
+    def count_unsent_parts(self, n: int) -> int:
+        if self._each_section:
+            self._stats.multifd_bytes += n * self._vm.migration.options.get("multifd-channels") * mp.RAM_PACKET_SIZE
+        return super().count_unsent_parts(n)
 
     def counted(self, f: QEMUFile) -> int:
         return f.bytes_transferred - 8 * self._flush_words

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from fakeqemu.system.ramblock import RAMBlock
 
 
+#: what a PART has beside its page records: type, id, EOS, footer
+PART_OVERHEAD = 5 + 8 + 5
+
+
 class PageSink:
     """Pages as records of the main channel; base of all other sinks."""
 
@@ -74,9 +78,22 @@ class PageSink:
 
     def count_unsent(self, n: int, kind: str) -> int:
         """Count the bytes of pages that only count (`ram=model`); returns those of page records."""
-        size = n * (self.zero_size if self.is_zero(kind) else self.page_size)
+        size = n * self.size_of(kind)
         self._stats.model_bytes += size
         return size
+
+    def model_burst(self, kind: str, batch: int, room: int) -> int:
+        """(`ram=model`) How many pages of this kind go until `room` bytes are used up, when `batch` are put at once."""
+        return -(-room // (batch * self.size_of(kind))) * batch
+
+    def size_of(self, kind: str) -> int:
+        """(`ram=model`) The bytes of a page of this kind."""
+        return self.zero_size if self.is_zero(kind) else self.page_size
+
+    def count_unsent_parts(self, n: int) -> int:
+        """(`ram=model`) Count the ends of so many PARTs that only count; returns the bytes of them that are page records'."""
+        self._stats.model_bytes += n * PART_OVERHEAD
+        return n * 8
 
     def counted(self, f: QEMUFile) -> int:
         """Bytes put so far, as precopy-bytes and its kin count them."""

@@ -4,9 +4,6 @@
 A pass goes through what was dirty when the bitmap was last looked at ("synchronised"), from the page on that was sent last,
 round and round. Pages of zeroes travel as records of nine bytes, all others with their bytes.
 
-With `ram=model` only real bytes travel. All other pages are counted as if they had: what went over the link up to a moment
-is a function of the time (`catch_up`), so that a pass over a terabyte is one step.
-
 QEMU: migration/ram.c
 """
 
@@ -17,7 +14,7 @@ from fakeqemu.migration.cpu_throttle import CPUThrottle
 from fakeqemu.migration.page_sink import PageSink, choose_sink, postcopy_sink
 from fakeqemu.migration.register import Pending, SaveVMHandlers
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS, RAM_SAVE_FLAG_MEM_SIZE, TARGET_PAGE_SIZE
-from fakeqemu.system.ramblock import REAL, ZERO, PageRuns
+from fakeqemu.system.ramblock import PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,8 +201,9 @@ class RAMHandlers(SaveVMHandlers):
             urgent = self.has_urgent
             block, first, n, kind = self._take_run(ahead)
             # Looking at real pages means reading them: no more of them than are sent now.
-            ahead = ZERO_BATCH_PAGES if kind == ZERO else batch
-            if kind != ZERO and n > batch:
+            zero = self._sink.is_zero(kind)
+            ahead = ZERO_BATCH_PAGES if zero else batch
+            if not zero and n > batch:
                 self._give_back(block, first + batch, n - batch)
                 n = batch
             if urgent and self._outgoing.preempt is not None:
@@ -320,91 +318,6 @@ class RAMHandlers(SaveVMHandlers):
         """(recovery) A new connection: nothing that was said on the old one holds."""
         self._urgent.clear()
         self._sink = postcopy_sink(self._outgoing)
-
-
-class ModelRAMHandlers(RAMHandlers):
-    """RAM of which only real bytes travel (`ram=model`); all else is worked out from the time."""
-
-    __slots__ = ("_flow_ns", "_flow_rest", "_real")
-
-    def __init__(self, outgoing: Outgoing) -> None:
-        super().__init__(outgoing)
-        # Since when bytes flow that were not accounted for yet; None while none do.
-        self._flow_ns: int | None = None
-        self._flow_rest = 0
-        # Real pages that have to be put.
-        self._real: list[tuple[RAMBlock, int, int]] = []
-
-    async def save_setup(self, f: QEMUFile) -> None:
-        await super().save_setup(f)
-        self._stats.catch_up = self.catch_up
-
-    def save_cleanup(self) -> None:
-        self._flow_ns = None
-        self._stats.catch_up = None
-        super().save_cleanup()
-
-    async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
-        if not self._any_left():
-            return
-        self._flow_ns = self._vm.host.clock.now_ns()
-        self._flow_rest = 0
-        stop_at = 0 if until_ns is None else self._outgoing.rate.threshold_bytes() // TARGET_PAGE_SIZE
-        while self._any_left():
-            wanted = self._bytes_until(stop_at)
-            if wanted <= 0 and until_ns is not None and stop_at:
-                break
-            due_ns = self._flow_ns + (wanted * NS_PER_S - self._flow_rest) // self._outgoing.rate.model_rate() + 1
-            await self._outgoing.wait_until(due_ns)
-            self.catch_up()
-            for block, first, n in self._real:
-                await self._sink.put_pages(f, block, first, n, REAL)
-            self._real.clear()
-            await f.flush()
-            if until_ns is not None:
-                break
-        self._flow_ns = None
-
-    def _bytes_until(self, pages_left: int) -> int:
-        """Bytes that have to flow until only so many pages of this pass are left."""
-        pages = self.remaining_pages - pages_left
-        size = 0
-        for number, first, n in self._ahead():
-            for _, length, kind in self._todo[number][0].runs(first, n):
-                if pages <= 0:
-                    return size
-                size += min(length, pages) * self._size(kind)
-                pages -= length
-        return size
-
-    def _size(self, kind: str) -> int:
-        return self._sink.zero_size if self._sink.is_zero(kind) else self._sink.page_size
-
-    def catch_up(self) -> None:
-        """Account for the pages that have gone over the link by now."""
-        if self._flow_ns is None:
-            return
-        now_ns = self._vm.host.clock.now_ns()
-        budget = (now_ns - self._flow_ns) * self._outgoing.rate.model_rate() + self._flow_rest
-        self._flow_ns = now_ns
-        while self._any_left():
-            block, first, n, kind = self._take_run(1 << 40)
-            size = self._size(kind)
-            fits = min(n, budget // (size * NS_PER_S)) if size else n
-            if fits < n:
-                self._give_back(block, first + fits, n - fits)
-            if not fits:
-                break
-            budget -= fits * size * NS_PER_S
-            if kind == REAL:
-                self._real.append((block, first, fits))
-                continue
-            self._count_bytes(self._sink.count_unsent(fits, kind))
-            if self._sink.is_zero(kind):
-                self._stats.duplicate += fits
-            else:
-                self._stats.normal += fits
-        self._flow_rest = budget
 
 
 async def put_block_list(f: QEMUFile, vm: Machine, sink: PageSink) -> None:

@@ -14,6 +14,8 @@ from fakeqemu.host.clock import NS_PER_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fakeqemu.migration.outgoing import Outgoing
 
 #: length of a window, and the shortest time over which a rate is measured
@@ -34,7 +36,10 @@ _MIN_TRANSFERRED = 10000
 class RateWindow:
     """The windows of one outgoing migration. With `model`, pages only count and rates are what they are set to."""
 
-    __slots__ = ("_bytes", "_model", "_options", "_outgoing", "_pages", "_start_ns", "_stats", "_threshold", "_vm")
+    __slots__ = (
+        "_bytes", "_first_ns", "_model", "_options", "_outgoing", "_pages", "_start_ns", "_stats", "_threshold", "_vm",
+        "model_burst",
+    )  # fmt: skip
 
     def __init__(self, outgoing: Outgoing, *, model: bool) -> None:
         self._outgoing = outgoing
@@ -43,6 +48,9 @@ class RateWindow:
         self._stats = outgoing.mig.stats
         self._model = model
         self._start_ns = 0
+        #: when the first window began; how many bytes go in a window of so many, when pages only count
+        self._first_ns: int | None = None
+        self.model_burst: Callable[[int], int] = lambda room: room
         self._bytes = 0
         self._pages = 0
         #: from the last measurement; 0 while there was none
@@ -57,9 +65,9 @@ class RateWindow:
         limit: int = 0 if self._outgoing.switchover.stopped else self._options.get("max-bandwidth")
         return limit
 
-    def model_rate(self) -> int:
-        """Bytes a second at which pages go that only count."""
-        return self.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
+    def window_limit(self) -> int:
+        """The share of a window, 0 for no limit."""
+        return self.bandwidth_limit() // XFER_LIMIT_RATIO
 
     def bytes_sent(self) -> int:
         assert self._outgoing.f is not None
@@ -69,12 +77,14 @@ class RateWindow:
 
     def exceeded(self) -> bool:
         """Whether this window's share was used up."""
-        limit = self.bandwidth_limit() // XFER_LIMIT_RATIO
+        limit = self.window_limit()
         return bool(limit) and not self._model and self.bytes_sent() - self._bytes >= limit
 
     def open(self, now_ns: int) -> None:
         """A new window begins."""
         self._start_ns = now_ns
+        if self._first_ns is None:
+            self._first_ns = now_ns
         self._bytes = self.bytes_sent()
         self._pages = self._stats.duplicate + self._stats.normal
 
@@ -118,7 +128,7 @@ class RateWindow:
     def switchover_bandwidth(self) -> int:
         """Bytes a millisecond at which the rest would go now; 0 while nothing was measured."""
         if self._model:
-            return self._available(self.model_rate() // 1000)
+            return self._model_bandwidth() if self._measured else 0
         limit: int = self._options.get("downtime-limit")
         return self._threshold // limit if limit else 0
 
@@ -127,6 +137,27 @@ class RateWindow:
         if self._options.on("background-snapshot"):
             return 0
         if self._model:
-            threshold: int = self.switchover_bandwidth() * self._options.get("downtime-limit")
-            return threshold
+            return self.model_threshold() if self._measured else 0
         return self._threshold
+
+    # --- pages that only count ------------------------------------------------------------------------
+
+    @property
+    def first_window_end_ns(self) -> int:
+        return (self._first_ns or 0) + BUFFER_DELAY_NS
+
+    @property
+    def _measured(self) -> bool:
+        """Whether a whole window has passed."""
+        now_ns = self._vm.host.clock.now_ns()
+        return self._first_ns is not None and now_ns - self._first_ns >= BUFFER_DELAY_NS
+
+    def model_threshold(self) -> int:
+        """The threshold once something was measured."""
+        threshold: int = self._model_bandwidth() * self._options.get("downtime-limit")
+        return threshold
+
+    def _model_bandwidth(self) -> int:
+        limit, link = self.window_limit(), MODEL_LINK_BYTES_PER_S // XFER_LIMIT_RATIO
+        in_window = self.model_burst(limit) if 0 < limit < link else link
+        return self._available(in_window * NS_PER_MS // BUFFER_DELAY_NS)

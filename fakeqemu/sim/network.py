@@ -42,6 +42,7 @@ class Pipe:
         self._taken = 0  # position in the stream of the buffer's first byte
         self._riders: list[tuple[int, list[OpenFile]]] = []
         self._busy_until_ns = 0
+        self._busy_rest = 0
         self._change = Event(world)
         self.ended = False  # no more bytes will be written
         self.reset = False  # ... and the end is ECONNRESET
@@ -67,7 +68,7 @@ class Pipe:
         """Take as many bytes as there is room for; raises BrokenPipeError when nobody will ever read them."""
         if self.deaf or self.ended:
             raise os_error(errno.EPIPE)
-        count = min(len(data), PIPE_CAPACITY - len(self._buffer))
+        count = min(len(data), self._world.network.capacity - len(self._buffer))
         if count > 0:
             if riders:
                 for rider in riders:
@@ -97,7 +98,11 @@ class Pipe:
         if rate:
             clock = self._world.clock
             start = max(clock.now_ns(), self._busy_until_ns)
-            self._busy_until_ns = start + size * NS_PER_S // rate
+            if start > self._busy_until_ns:
+                self._busy_rest = 0
+            # What is less than a ns is not lost: it would make many small pieces faster than one large one.
+            busy, self._busy_rest = divmod(size * NS_PER_S + self._busy_rest, rate)
+            self._busy_until_ns = start + busy
             await clock.sleep_until(self._busy_until_ns)
 
     def end(self) -> None:
@@ -235,6 +240,8 @@ class SimNetwork:
         self._next_port = FIRST_EPHEMERAL_PORT
         #: how fast one direction of one connection is; 0: no limit
         self.bandwidth_bytes_per_s = 0
+        #: how many bytes one direction of a connection holds
+        self.capacity = PIPE_CAPACITY
 
     def pair(
         self, local: SocketAddress | None = None, peer: SocketAddress | None = None
