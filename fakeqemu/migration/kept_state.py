@@ -76,14 +76,16 @@ class KeptState:
         if self._suppressed():
             return {}
         # What is there already may be all: the source may wait for our word, and send nothing more.
-        wanted, looked = self._f.available, 0
+        f = self._f
+        wanted, looked = f.available, 0
         while wanted < _MAX_SIZE:
-            ahead = await self._f.peek(wanted)
+            ended = len(await f.peek(wanted)) < wanted
+            ahead = await f.peek(f.available)
             described, looked = _description_in(ahead, looked)
             if described is not None:
                 return described
-            if len(ahead) < wanted:
-                self._f.end = None  # only looked at: what comes before it is to be read yet
+            if ended:
+                f.end = None  # only looked at: what comes before it is to be read yet
                 break
             wanted = len(ahead) + 1
         return {}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""One short stream, damaged at every place; what real QEMUs made of that is kept in tests/golden/damage.
+"""Short streams, damaged at every place; what real QEMUs made of that is kept in tests/golden/damage.
 
     python -m tests.migration.damage 11.1        asks a real QEMU again, and writes the golden file
 
-The stream has one of everything: return path, RAM by all kinds of records, commands, devices, description. It is cut at
-every byte (`cut`), and every byte of it is changed in some ways (`changed`). A golden file lists outcomes and, for each
-place, which of them was seen: damage at most places ends alike.
+Together they have one of everything: the configuration's subsections, return path, RAM by all kinds of records, commands,
+a package, devices, description. Each is cut at every byte (`cut`), and every byte of it is changed in some ways
+(`changed`). A golden file lists outcomes and, for each place, which of them was seen: damage at most places ends alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,15 @@ DIED, HUNG = "died", "hung"
 Outcome = dict[str, Any]
 
 
-def base(version: str) -> bytes:
-    """The stream, undamaged: all of these releases complete with it."""
+def precopy(version: str) -> Case:
+    """A migration with return path and RAM; undamaged, it completes."""
     switchover = b"" if version == "7.2" else streams.command(11)
     part = (
         streams.zero(0x3000)
         + streams.be(8, 0x5000 | 0x22) + b"\0"
         + streams.be(8, 0x3000 | 0x60) + b"\x01\0\x03\x04\x01x"
     )  # fmt: skip
-    return b"".join(
+    data = b"".join(
         (
             streams.header(),
             streams.configuration("none", streams.uuid(streams.A_UUID)),
@@ -59,26 +60,76 @@ def base(version: str) -> bytes:
             b"\x06" + streams.be(4, 19) + b'{"page_size": 4096}',
         )
     )
+    return Case("precopy", data, mib=MIB)
 
 
-def cut(version: str) -> Iterator[Case]:
+def configured(_version: str) -> Case:
+    """All that the configuration section can have, and a block whose place in memory is told."""
+    parts = (
+        streams.subsection("configuration/target-page-bits", streams.be(4, 12)),
+        streams.capabilities("x-ignore-shared"),
+        streams.uuid(streams.A_UUID),
+    )
+    block = streams.be(8, MIB << 20 | 4) + streams.block_name("ram") + streams.be(8, MIB << 20) + bytes(8) + streams.EOS
+    data = b"".join(
+        (
+            streams.header(),
+            streams.configuration("none", *parts),
+            streams.start(1, 1, "ram", 4) + block + streams.footer(1),
+            streams.part(1, streams.EOS, 3),
+            streams.globalstate("paused"),
+            streams.EOF,
+        )
+    )
+    return Case("configured", data, mib=MIB, capabilities=("x-ignore-shared",), uuid=streams.A_UUID_TEXT)
+
+
+def postcopy(_version: str) -> Case:
+    """A migration that goes over to postcopy, as far as its package: what comes in there is not to run."""
+    advise = streams.command(3, streams.be(8, 4096) * 2)
+    discard = streams.command(6, b"\0" + streams.block_name("ram") + b"\0" + streams.be(8, 0) + streams.be(8, 0x2000))
+    package = b"".join(
+        (streams.full(0, "timer", 2, bytes(24)), streams.command(2, streams.be(4, 3)), streams.part(9, b""))
+    )
+    data = b"".join(
+        (
+            streams.header(),
+            streams.configuration(),
+            streams.command(1),
+            advise,
+            streams.ram_start(),
+            discard,
+            streams.command(7, streams.be(4, len(package))) + package,
+            streams.EOF,
+        )
+    )
+    return Case("postcopy", data, mib=MIB, capabilities=("postcopy-ram",))
+
+
+def cut(whole: Case) -> Iterator[Case]:
     """The stream up to each of its bytes."""
-    data = base(version)
-    for size in range(len(data) + 1):
-        yield Case(f"cut at {size}", data[:size], mib=MIB)
+    for size in range(len(whole.data) + 1):
+        yield replace(whole, name=f"{whole.name} cut at {size}", data=whole.data[:size])
 
 
-def changed(version: str) -> Iterator[Case]:
+def changed(whole: Case) -> Iterator[Case]:
     """The stream with one byte of it changed."""
-    data = base(version)
+    data = whole.data
     for at in range(len(data)):
         for flip in FLIPS:
-            yield Case(f"byte {at} ^ {flip:#x}", data[:at] + bytes((data[at] ^ flip,)) + data[at + 1 :], mib=MIB)
+            wrong = data[:at] + bytes((data[at] ^ flip,)) + data[at + 1 :]
+            yield replace(whole, name=f"{whole.name}, byte {at} ^ {flip:#x}", data=wrong)
 
 
-def kinds(version: str) -> dict[str, list[Case]]:
-    """All damage of a release, by kind."""
-    return {"cut": list(cut(version)), "changed": list(changed(version))}
+WHOLE = (precopy, configured, postcopy)
+KINDS = tuple(f"{whole.__name__} {damage.__name__}" for whole in WHOLE for damage in (cut, changed))
+
+
+def cases(version: str, kind: str) -> list[Case]:
+    """All damage of a kind (KINDS), as that release gets it."""
+    name, _, what = kind.partition(" ")
+    whole = next(one for one in WHOLE if one.__name__ == name)(version)
+    return list((cut if what == "cut" else changed)(whole))
 
 
 # --- what a real QEMU does ------------------------------------------------------------------------------
@@ -163,7 +214,11 @@ def real_outcome(command: list[str], case: Case, *, exits: bool) -> Outcome:
         finally:
             process.kill()
             process.wait()
-        lines = [line.partition(": ")[2] for line in errors.read_text(errors="replace").splitlines()]
+        lines = [
+            line.partition(": ")[2]
+            for line in errors.read_text(errors="replace").removesuffix("\n").split("\n")
+            if line
+        ]
         outcome["stderr"] = [line.replace(path, "PATH") for line in lines if "'-mon' is deprecated" not in line]
         return outcome
 
@@ -217,7 +272,7 @@ def path_of(version: str) -> Path:
 
 
 def load(version: str) -> dict[str, list[Outcome]]:
-    """What was seen, by kind of damage, in the order of `kinds`."""
+    """What was seen, by kind of damage, in the order of `cases`."""
     kept = json.loads(path_of(version).read_text())
     outcomes = kept["outcomes"]
     return {kind: [outcomes[index] for index in kept["seen"][kind]] for kind in kept["seen"]}
@@ -246,8 +301,8 @@ def main(version: str) -> None:
     assert command is not None, f"no real QEMU {version} here"
     exits = version == "7.2"
     seen: dict[str, list[Outcome]] = {}
-    for kind, cases in kinds(version).items():
-        seen[kind] = [real_outcome(command, case, exits=exits) for case in cases]
+    for kind in KINDS:
+        seen[kind] = [real_outcome(command, case, exits=exits) for case in cases(version, kind)]
     _write(version, seen)
 
 
