@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Burst = Callable[[int], int]
 
+#: so many bytes are flushed, whatever follows
+_FLUSHED_BYTES = 32 * 4096
 #: never
 _NO_END = 1 << 100
 
@@ -33,13 +35,15 @@ _NO_END = 1 << 100
 class Flow:
     """How far a link has come. Times inside are in parts of a ns: exact for any number of bytes."""
 
-    __slots__ = ("_at", "_limit", "_rate", "_used", "_window", "parts")
+    __slots__ = ("_at", "_held", "_limit", "_rate", "_used", "_window", "parts")
 
     def __init__(self, now_ns: int, rate: int) -> None:
         """The first window begins now; `rate`: bytes a second that the link takes."""
         self._rate = rate
         self._at = self._window = now_ns * rate
         self._used = 0
+        # sent, but not yet counted: the last pages of a run may be too few to be flushed at once
+        self._held = 0
         self._limit = 0
         #: how often it went on in a new window
         self.parts = 0
@@ -58,7 +62,8 @@ class Flow:
 
     def copy(self) -> Flow:
         other = Flow(0, self._rate)
-        other._at, other._window, other._used, other._limit = self._at, self._window, self._used, self._limit
+        other._at, other._window, other._limit = self._at, self._window, self._limit
+        other._used, other._held = self._used, self._held
         return other
 
     @property
@@ -81,18 +86,19 @@ class Flow:
     def _open(self, at: int) -> None:
         self._window = at
         self._at = max(self._at, at)
-        self._used = 0
+        self._used = self._held = 0
         self.parts += 1
 
     def add(self, size: int) -> None:
-        """Bytes beside pages: they take no time, but are of the window's share."""
-        self._used += size
+        """Bytes beside pages, which end a PART: they take no time, but are of the window's share."""
+        self._used += self._held + size
+        self._held = 0
 
-    def send(self, n: int, size: int, burst: Burst, until_ns: int | None = None) -> int:
+    def send(self, n: int, size: int, burst: Burst, until_ns: int | None = None, *, batch: int = 1) -> int:
         """Send `n` pages of `size` bytes; returns how many have gone by `until_ns`. What has gone of a page is not lost.
 
         `burst` tells how many pages go when so many bytes of the share are left: more than fit, by what goes between two
-        looks at it.
+        looks at it; `batch` how many are put at once.
         """
         if not size:
             return n
@@ -107,14 +113,25 @@ class Flow:
                 continue
             room = n - done
             if self._limit:
-                room = min(room, burst(self._limit - self._used))
+                room = min(room, burst(max(1, self._limit - self._used - self._held)))
             fits = min(room, max(0, until - self._at) // (size * NS_PER_S))
             self._at += fits * size * NS_PER_S
-            self._used += fits * size
+            self._count(fits, size, batch)
             done += fits
             if fits < room:
                 break
         return done
+
+    def _count(self, n: int, size: int, batch: int) -> None:
+        last = n % batch * size
+        if n >= batch:
+            self._used += self._held
+            self._held = 0
+        self._used += n * size - last
+        self._held += last
+        if self._held >= _FLUSHED_BYTES:
+            self._used += self._held
+            self._held = 0
 
     def _full_windows(self, n: int, size: int, burst: Burst, until: int) -> int:
         """Pages of windows that are full and over before `until`, in one step; the last of `n` are left."""

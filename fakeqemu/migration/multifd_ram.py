@@ -125,6 +125,9 @@ class MultiFDSink(PageSink):
         self._stats.multifd_bytes += packets * mp.RAM_PACKET_SIZE + data
         return 0
 
+    def model_unit(self, kind: str, batch: int) -> int:
+        return batch if kind == ZERO and self._zero_pages == LEGACY else 1
+
     def size_of(self, kind: str) -> int:
         return ZERO_RECORD_SIZE if kind == ZERO and self._zero_pages == LEGACY else super().size_of(kind)
 

@@ -86,6 +86,10 @@ class PageSink:
         """(`ram=model`) How many pages of this kind go until `room` bytes are used up, when `batch` are put at once."""
         return -(-room // (batch * self.size_of(kind))) * batch
 
+    def model_unit(self, kind: str, batch: int) -> int:  # noqa: ARG002
+        """(`ram=model`) How many pages are counted at once, when `batch` are put at once."""
+        return batch
+
     def size_of(self, kind: str) -> int:
         """(`ram=model`) The bytes of a page of this kind."""
         return self.zero_size if self.is_zero(kind) else self.page_size

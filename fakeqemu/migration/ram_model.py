@@ -79,12 +79,17 @@ class ModelRAMHandlers(RAMHandlers):
         pages = max(1, self.remaining_pages - pages_left)
         for number, first, n in self._ahead():
             for _, length, kind in self._todo[number][0].runs(first, n):
-                size, burst, sent = self._sink.size_of(kind), self._burst(kind), 0
+                size, burst, batch = (
+                    self._sink.size_of(kind),
+                    self._burst(kind),
+                    self._sink.model_unit(kind, self._batch(kind)),
+                )
+                sent = 0
                 if end_ns is None and pages_left and pages <= length:
-                    sent = flow.send(pages, size, burst)
+                    sent = flow.send(pages, size, burst, batch=batch)
                     end_ns = flow.window_end_ns if flow.limited else self._part_end_ns(began_ns, flow.at_ns, size, kind)
                 pages -= length
-                if flow.send(length - sent, size, burst, end_ns) < length - sent:
+                if flow.send(length - sent, size, burst, end_ns, batch=batch) < length - sent:
                     assert end_ns is not None
                     return end_ns
         return flow.at_ns
@@ -112,7 +117,8 @@ class ModelRAMHandlers(RAMHandlers):
         now_ns = self._vm.host.clock.now_ns()
         while self._any_left():
             block, first, n, kind = self._take_run(1 << 40)
-            fits = self._flow.send(n, self._sink.size_of(kind), self._burst(kind), now_ns)
+            batch = self._sink.model_unit(kind, self._batch(kind))
+            fits = self._flow.send(n, self._sink.size_of(kind), self._burst(kind), now_ns, batch=batch)
             if fits < n:
                 self._give_back(block, first + fits, n - fits)
             if kind == REAL and fits:

@@ -38,8 +38,7 @@ class Case:
     used: int = 12 * MIB
     #: real bytes, which travel with either
     real_pages: int = 0
-    #: pages that may be off in a round: one; or a batch, where the last pages of memory are fewer than are flushed at once;
-    #: or a packet, where several channels end at the same moment
+    #: pages that may be off in a round: one, or a packet's, where several channels end at the same moment
     off: int = 1
     #: milliseconds that times may be off: channels have a link each in the simulation, one for all in the model
     off_ms: int = 2
@@ -61,7 +60,6 @@ CASES = [
         size=48 * MIB,
         used=32 * MIB,
         parameters=_LIMIT,
-        off=32,
     ),
     Case("no-zero-pages", parameters={"zero-page-detection": "none"}, **_BUSY),
     Case("release-ram", capabilities=("release-ram", "postcopy-ram")[:1], parameters=_LIMIT, **_BUSY),
