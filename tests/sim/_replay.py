@@ -30,6 +30,7 @@ from typing import Any
 from fakeqemu.error import QemuError
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.migration.stats import query_migrate
+from fakeqemu.sim.network import PIPE_CAPACITY
 from fakeqemu.sim.world import SimStalled, SimWorld
 from fakeqemu.testing.sim_machine import SimEmulator
 from tests.migration.streams import configuration, header
@@ -54,7 +55,7 @@ from tests.sim._replay_side import (
 #: recordings about addresses, descriptors and programs: repeated on the operating system, in real time
 ON_THE_HOST = (
     "channels-arg", "exec-cat", "exec-gzip", "exec-no-return-path-reader", "fd-pipe", "fd-set", "fd-socketpair",
-    "incoming-arguments", "migrate-arguments", "migrate-caps-vs-uri", "misc-errors",
+    "incoming-arguments", "migrate-arguments", "migrate-caps-vs-uri", "misc-errors", "q35-background-snapshot",
 )  # fmt: skip
 FAILED = ("failing", "failed")
 #: bytes a second that stand for a guest booting from its image, and how much of its memory it goes round in: as much as
@@ -65,6 +66,9 @@ ALL_PAGES = 1 << 40
 #: simulated time after which what is waited for will not come
 PATIENCE_NS = 120 * NS_PER_S
 
+DEVICE, FAILED_EVENT = ("MIGRATION", {"status": "device"}), ("MIGRATION", {"status": "failed"})
+#: bytes that a connection holds to a destination that looks at each at once
+SMALL_CAPACITY = 4096
 #: exit status of a real QEMU that died: abort, segmentation fault
 SIGNALS = (-6, -11)
 #: the number of PART sections depends on the time that things took: 18 bytes each
@@ -154,7 +158,7 @@ class Replay:
         boots, argv = self._without_image(argv)
         fake = BOOT_DIRTIES if boots else {}
         emulator = SimEmulator(self.world, argv, name=who, profile=self.profile, fake=fake)
-        self.sides[who] = Side(who, emulator, boots, self._events_of(who))
+        self.sides[who] = Side(who, emulator, "q35" in argv, self._events_of(who))
         if emulator.exit_status is None:
             emulator.connect(_monitor_path(argv))
             self._fill(self.sides[who], argv)
@@ -283,15 +287,21 @@ class Replay:
         self._hold(side)
 
     def _hold(self, side: Side) -> None:
-        """A destination that got to a connection late, when the source had sent all it had to, does so here, too."""
+        """A destination that got to a connection late, when the source had sent all it had to, does so here, too; one that
+        failed before the source had sent all has no room for it.
+        """
         active = [t for t, _, data in side.recorded if t > self._now and data.get("status") == "active"]
         source = self.sides.get("src")
         if not active or source is None or source is side or self.home != "/tmp":
             return
         before = source.expected(active[0])
-        if ("MIGRATION", {"status": "device"}) in before and ("MIGRATION", {"status": "failed"}) in source.expected():
-            side.held = lambda: len(source.told()) >= len(before)
-            side.listener().pause()
+        self.world.network.capacity = PIPE_CAPACITY
+        if DEVICE in source.expected() and FAILED_EVENT in source.expected():
+            if DEVICE in before:
+                side.held = lambda: len(source.told()) >= len(before)
+                side.listener().pause()
+            else:  # it was fast, and ended while the source had more to say
+                self.world.network.capacity = SMALL_CAPACITY
 
     def _reply_to(self, who: str) -> Any:
         for line in self._lines():
@@ -437,6 +447,8 @@ class Replay:
 
     def _compare_stderr(self) -> None:
         """The recorder wrote down at the end what each of its emulators had printed, if anything."""
+        if '"source stderr"' in self.text:
+            return  # compared case by case
         for who, texts in self._stderr_lines.items():
             said = [text for name, text in self._said if name == who]
             assert [printed(text) for text in said] == [printed(text) for text in texts], f"{who} printed {said}"

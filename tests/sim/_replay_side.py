@@ -25,6 +25,21 @@ OTHER_HOST = {
 OTHER_COMMANDS = ("blockdev-add", "dump-guest-memory", "netdev_add", "pmemsave", "snapshot-save")
 OTHER_EVENTS = ("JOB_STATUS_CHANGE",)
 
+#: parts of recordings that are left out: emulators by name, and cases; with what they need that is not there
+EMULATORS_LEFT_OUT = {"ivshmem-peer": "ivshmem, and CPR", "onlymig": "ivshmem", "p9": "-fsdev"}
+_READ_AHEAD = (
+    "a destination that loads devices before it has read the description behind them: the source hears at once"
+)
+CASES_LEFT_OUT = {
+    "another device in the slot": _READ_AHEAD,
+    "device in another slot": _READ_AHEAD,
+    "device only on the source": _READ_AHEAD,
+    "dirty-bitmaps only on the source": "block devices",
+    "one more vCPU on the destination": _READ_AHEAD,
+    "one more vCPU on the source": _READ_AHEAD,
+    "virtio-net queues": "network devices",
+}
+
 Line = dict[str, Any]
 
 
@@ -48,7 +63,21 @@ def read(name: str, folder: Path = FOLDER, home: str = "/tmp", keys: str = "") -
         text = text.replace(variable, path)
     for there, here in OTHER_HOST.items():
         text = text.replace(there, here)
-    return [json.loads(line) for line in text.splitlines()]
+    return without_parts_left_out([json.loads(line) for line in text.splitlines()])
+
+
+def without_parts_left_out(lines: list[Line]) -> list[Line]:
+    """What is left of a recording."""
+    left: list[Line] = []
+    leaves_out = False
+    for line in lines:
+        note = line["msg"] if line["kind"] == "note" else None
+        if isinstance(note, dict) and "case" in note:
+            leaves_out = note["case"] in CASES_LEFT_OUT
+        who = note.partition(" ")[0] if isinstance(note, str) else line["who"]
+        if not leaves_out and who not in EMULATORS_LEFT_OUT:
+            left.append(line)
+    return left
 
 
 def shape(value: Any) -> Any:
@@ -68,6 +97,7 @@ class Side:
 
     name: str
     emulator: SimEmulator
+    #: whether a guest runs in it that dirties memory as it likes
     boots: bool
     #: what was recorded of it: when it was sent, in the recorder's time, name and data
     recorded: list[tuple[float, str, Any]]
