@@ -58,7 +58,7 @@ _REASONS = {
     "BAD_PSK": tls.ILLEGAL_PARAMETER,
     "UNSUPPORTED_PROTOCOL": "A packet with illegal or unsupported version was received.",
     "BAD_SIGNATURE": "Public key signature verification has failed.",
-    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "Error in the certificate verification.",
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": tls.BAD_RECORD,
 }
 _UNEXPECTED = (
     "WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL", "UNEXPECTED_MESSAGE",
@@ -157,7 +157,9 @@ class OpenSSLSession(tls.TLSSession):
             return b""
         except ssl.SSLError as err:
             reason = str(err.reason or "")
-            raise tls.Broken(tls.FATAL_ALERT if "_ALERT_" in reason else tls.UNEXPECTED_PACKET) from None
+            if "_ALERT_" in reason:
+                raise tls.Broken(tls.FATAL_ALERT) from None
+            raise tls.Broken(tls.BAD_RECORD if "BAD_RECORD_MAC" in reason else tls.UNEXPECTED_PACKET) from None
 
     def write(self, data: Buffer) -> None:
         self._object.write(data)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PREMATURE = "The TLS connection was non-properly terminated."
 UNEXPECTED_PACKET = "An unexpected TLS packet was received."
 BAD_PACKET = "Error decoding the received TLS packet."
+BAD_RECORD = "Decryption has failed."
 FATAL_ALERT = "A TLS fatal alert has been received."
 PEER_ENDED = "Peer has terminated the connection"
 ILLEGAL_PARAMETER = "An illegal parameter has been received."

@@ -18,6 +18,7 @@ from fakeqemu.migration import qmp_cmds
 from fakeqemu.sim.world import SimStalled, SimWorld
 from fakeqemu.system.ramblock import RAMBlock
 from fakeqemu.testing.sim_machine import SimMachine
+from tests.sim._tls import use_certificates
 
 if TYPE_CHECKING:
     from fakeqemu.host.channel import Channel
@@ -48,6 +49,8 @@ class Kind:
     uuid: bytes | None = None
     #: the memory is a file that both have
     shared: bool = False
+    #: channels are encrypted, by certificates
+    tls: bool = False
     #: every point is tried, not a sample of them
     thorough: bool = False
 
@@ -103,6 +106,10 @@ KINDS = [
         Kind(f"multifd-{how}-zeroes", capabilities=("multifd",), parameters={"zero-page-detection": how})
         for how in ("none", "legacy")
     ),
+    # TLS
+    Kind("tls", uri="tcp:127.0.0.1:4444", capabilities=_RP, tls=True),
+    Kind("tls-10.0", "10.0", tls=True),
+    Kind("tls-multifd", capabilities=("return-path", "multifd"), parameters={"multifd-channels": 2}, tls=True),
     # devices
     Kind("vfio", vfio=2, capabilities=_RP),
     Kind("vfio-next", "next", vfio=1),
@@ -164,6 +171,8 @@ class Run:
             side.execute("migrate-set-capabilities", capabilities=wanted)
             if kind.parameters:
                 side.execute("migrate-set-parameters", **kind.parameters)
+        if kind.tls:
+            use_certificates(self.source, self.destination)
         self.fds = {side.host.name: side.host.open_fds() for side in (self.source, self.destination)}
         self._connect()
         self.injectors = {side.host.name: Injector(side.vm) for side in (self.source, self.destination)}

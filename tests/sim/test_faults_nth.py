@@ -78,6 +78,8 @@ def check_first_error(run: Run, side: str) -> None:
         check_source_error(run, first)
     elif run.destination_status == "setup" and not run.destination.vm.compat.migration_multifd_init_fatal:
         assert "multifd" in run.kind.capabilities  # a further channel was no good: it waits for another one
+    elif run.kind.tls and run.destination_status == "setup":
+        assert text_of(first) in "\n".join(run.destination.host.log_lines)  # it waits for another one
     elif first.point == "fake_channel_write" or run.destination_status == "completed":
         assert run.destination_status in ("completed", "failed")
     elif first.point == "multifd_recv_unfill" and not run.destination.vm.compat.migration_exit_on_error:
