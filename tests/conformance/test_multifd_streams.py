@@ -67,13 +67,11 @@ async def connect(path: Path, data: bytes) -> socket.socket:
     return channel
 
 
-async def until_error(vm: Emulator) -> dict[str, Any]:
-    """query-migrate once it has an error-desc."""
+async def until_broken(channel: socket.socket) -> None:
+    """Wait until the emulator has ended the conversation."""
     async with asyncio.timeout(20):
-        while "error-desc" not in (info := await vm.execute("query-migrate")):
-            await asyncio.sleep(0.01)
-    shown: dict[str, Any] = info
-    return shown
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.get_running_loop().sock_recv(channel, 1) == b""
 
 
 async def outcome(vm: Emulator, path: Path) -> dict[str, Any]:
@@ -102,7 +100,8 @@ async def packet_outcome(kind: str, case: PacketCase, version: str, directory: P
             await loop.sock_sendall(channels[1], case.data)
             if case.cut:
                 channels[1].shutdown(socket.SHUT_WR)
-            info = await until_error(vm)
+            await until_broken(channels[2])  # all are, once an error is known
+            info = await vm.execute("query-migrate")
             info.pop("socket-address", None)
             channels[0].shutdown(socket.SHUT_WR)
             await vm.wait_status("failed")
@@ -162,7 +161,7 @@ async def exit_of_7_2(kind: str, case: PacketCase, directory: Path) -> tuple[int
             await loop.sock_sendall(channels[1], case.data)
             if case.cut:
                 channels[1].shutdown(socket.SHUT_WR)
-            assert await loop.sock_recv(channels[2], 1) == b""  # all channels are broken
+            await until_broken(channels[2])
             channels[0].shutdown(socket.SHUT_WR)
             assert vm.process is not None
             async with asyncio.timeout(20):
@@ -195,9 +194,7 @@ async def test_a_channel_that_begins_wrong_is_only_told_of_by_7_2(case: InitCase
             channels = [await connect(path, main_channel(flush_word=False))]
             for data in case.connections:
                 channels.append(await connect(path, data))
-            async with asyncio.timeout(20):
-                while not stderr_of(vm):
-                    await asyncio.sleep(0.01)
+            await until_broken(channels[-1])  # it is told of before it is closed
             status = (await vm.execute("query-status"))["status"]
             seen.append((status, [line.partition(": ")[2] for line in stderr_of(vm).splitlines()]))
             for channel in channels:
