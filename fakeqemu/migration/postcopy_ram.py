@@ -56,7 +56,7 @@ def advise_payload(vm: Machine) -> bytes:
 class PostcopySource:
     """Postcopy of one outgoing migration, from the switch on."""
 
-    __slots__ = ("_last_block", "_outgoing", "_package_loaded", "_ram", "_savevm", "_vm", "recovery")
+    __slots__ = ("_last_block", "_outgoing", "_package_loaded", "_ram", "_said_loaded", "_savevm", "_vm", "recovery")
 
     def __init__(self, outgoing: Outgoing, savevm: SaveVM, ram: RAMHandlers) -> None:
         self._outgoing = outgoing
@@ -64,6 +64,7 @@ class PostcopySource:
         self._ram = ram
         self._vm = outgoing.vm
         self._package_loaded = outgoing.vm.host.event()
+        self._said_loaded = False
         #: the block of the last request: the next may leave the name away
         self._last_block: RAMBlock | None = None
         self.recovery = SourceRecovery(self, outgoing, ram)
@@ -78,12 +79,15 @@ class PostcopySource:
                 await self._stream()
             except (QemuError, GivenUp) as err:
                 mig = self._outgoing.mig
+                if mig.state == st.POSTCOPY_DEVICE and self._said_loaded:  # the guest runs there: it cannot go on here
+                    self._guest_runs_there()
                 if mig.state in (st.POSTCOPY_DEVICE, st.CANCELLING):
                     raise
                 await self.recovery.pause(err if isinstance(err, QemuError) else None)
                 await self.recovery.wait_until_resumed()
             else:
                 break
+        self._outgoing.check_cancelled()
         stats = self._outgoing.mig.stats
         if not stats.downtime_ms:
             stats.end_downtime(self._vm.host.clock.now_ns())
@@ -94,6 +98,8 @@ class PostcopySource:
         QEMU: postcopy_start
         """
         outgoing, vm, mig = self._outgoing, self._vm, self._outgoing.mig
+        if outgoing.return_path is not None and outgoing.return_path.failed:
+            raise outgoing.failure_of_return_path()  # nobody would tell that the guest runs there
         if outgoing.preempt is not None:
             await outgoing.preempt.main_answered()
             await outgoing.preempt.establish("postcopy_start: Failed to establish preempt channel")
@@ -101,6 +107,7 @@ class PostcopySource:
             await self._savevm.prepare_postcopy()
         vm.trace("postcopy_start")
         await vm.faults.pass_through("postcopy_start")
+        outgoing.check()
         active_first = vm.compat.migration_postcopy_active_first
         if active_first:
             mig.set_state(st.POSTCOPY_ACTIVE)
@@ -124,6 +131,7 @@ class PostcopySource:
         mig.stats.package_bytes += len(package)
         section.put_command(f, section.MIG_CMD_PING, (4).to_bytes(4, "big"))
         await f.flush()
+        outgoing.switchover.guest_left = mig.state == st.POSTCOPY_ACTIVE
         mig.stats.end_downtime(vm.host.clock.now_ns())
         vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
 
@@ -187,7 +195,11 @@ class PostcopySource:
         if mig.state == st.POSTCOPY_DEVICE and self._package_loaded.is_set:
             if self._outgoing.return_path is not None and self._outgoing.return_path.failed:
                 raise self._outgoing.failure_of_return_path()
-            mig.set_state(st.POSTCOPY_ACTIVE)
+            self._guest_runs_there()
+
+    def _guest_runs_there(self) -> None:
+        self._outgoing.mig.set_state(st.POSTCOPY_ACTIVE)
+        self._outgoing.switchover.guest_left = True
 
     # --- the destination's messages -------------------------------------------------------------------
 
@@ -195,6 +207,7 @@ class PostcopySource:
         """A PONG has come."""
         if value == PING_PACKAGED_LOADED:
             self._vm.trace("source_return_path_thread_postcopy_package_loaded")
+            self._said_loaded = True
             self._package_loaded.set()
 
     def lost(self) -> None:

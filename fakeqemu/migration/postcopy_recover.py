@@ -70,8 +70,10 @@ class SourceRecovery:
         """Come back when the migration goes on."""
         while True:
             self._channel = self._vm.host.future()
-            channel: Channel = await self._channel
+            channel: Channel | None = await self._channel
             self._channel = None
+            if channel is None:
+                raise GivenUp
             try:
                 await self._try(channel)
             except (QemuError, GivenUp) as err:
@@ -146,6 +148,12 @@ class SourceRecovery:
     def _wake(self) -> None:
         if self._wakeup is not None:
             self._wakeup.set_result()
+
+    def cancelled(self) -> None:
+        """A pause ends for good. QEMU 7.2 stays in `cancelling` then, and later ones do not let it come so far."""
+        if self._channel is not None:
+            self._channel.set_result(None)
+        self._wake()
 
     def lost(self) -> None:
         """The return path has ended."""

@@ -218,6 +218,8 @@ class Migration:
         if self.vm.compat.migration_postcopy_cancel_refused and self.state in (POSTCOPY_DEVICE, *POSTCOPY_STATES):
             raise QemuError("Postcopy migration in progress, cannot cancel.")
         self._cancel()
+        if self.outgoing is not None and self.outgoing.postcopy is not None:
+            self.outgoing.postcopy.recovery.cancelled()
 
     def _cancel(self) -> None:
         if self.outgoing is not None and self.state in (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, *POSTCOPY_STATES):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Switchover:
     """The guest of one outgoing migration."""
 
-    __slots__ = ("_old_state", "_outgoing", "_was_running", "stopped")
+    __slots__ = ("_old_state", "_outgoing", "_was_running", "guest_left", "stopped")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
@@ -30,6 +30,8 @@ class Switchover:
         #: what the guest was when we stopped it
         self._was_running = False
         self._old_state = ""
+        #: whether it has left for good: it runs on the other side
+        self.guest_left = False
 
     async def stop_guest(self) -> None:
         """Stop the guest; with pause-before-switchover wait for migrate-continue. Raises what has gone wrong meanwhile."""
@@ -62,7 +64,9 @@ class Switchover:
         if not self.stopped:
             return
         state = self._outgoing.vm.runstate
-        if self._was_running:
+        if self.guest_left:  # a postcopy that 7.2 has cancelled
+            state.set(rs.POSTMIGRATE)
+        elif self._was_running:
             await state.vm_start()
         elif state.state == rs.FINISH_MIGRATE:
             state.set(self._old_state)
