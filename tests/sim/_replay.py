@@ -158,10 +158,11 @@ class Replay:
         boots, argv = self._without_image(argv)
         fake = BOOT_DIRTIES if boots else {}
         emulator = SimEmulator(self.world, argv, name=who, profile=self.profile, fake=fake)
-        self.sides[who] = Side(who, emulator, "q35" in argv, self._events_of(who))
+        side = self.sides[who] = Side(who, emulator, "q35" in argv, self._events_of(who))
+        side.loads_at_once = "-incoming file:" in " ".join(argv)
         if emulator.exit_status is None:
             emulator.connect(_monitor_path(argv))
-            self._fill(self.sides[who], argv)
+            self._fill(side, argv)
 
     def _events_of(self, who: str) -> list[tuple[float, str, Any]]:
         """The events of the emulator that starts here."""
