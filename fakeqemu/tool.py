@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "commands": ("fakeqemu.tool_commands:main", "which QMP commands of a profile are emulated"),
     "options": ("fakeqemu.vl.options_cli:main", "which command line options of a profile are emulated"),
     "faults": ("fakeqemu.faults.catalogue_cli:main", "the points at which a scenario can make something fail"),
+    "scenarios": ("fakeqemu.scenario.library_cli:main", "scenarios to use by name, or to begin one's own with"),
     "shell": ("fakeqemu.tool_shell:main", "qmp-shell of qemu.qmp: talk to an emulator"),
     "health": ("fakeqemu.health:main", "ask a running emulator whether it is well"),
 }

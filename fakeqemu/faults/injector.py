@@ -160,9 +160,17 @@ class Injector:
         self.channels.append(faulty)
         return faulty
 
+    def close_channels(self) -> None:
+        """End all connections, as if the other side had closed them."""
+        for channel in list(self.channels):
+            channel.shutdown()
+
     def _close(self, point: str, fields: dict[str, Any]) -> None:
         """End the connection that the point is about, or all where it is about none of them."""
-        for channel in self._channels_of(point, fields) or list(self.channels):
+        channels = self._channels_of(point, fields)
+        if not channels:
+            self.close_channels()
+        for channel in channels:
             channel.shutdown()
 
     def _channels_of(self, point: str, fields: dict[str, Any]) -> list[FaultyChannel]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fakeqemu.error import QemuError
-from fakeqemu.scenario import positions
+from fakeqemu.scenario import library, positions
 from fakeqemu.scenario.model import ScenarioModel
 
 _LINE = re.compile(r"line (\d+)")
@@ -26,7 +27,9 @@ class _Broken(Exception):
 
 
 def load(path: str) -> ScenarioModel:
-    """Read a file; raises QemuError that names the file, the line and the field."""
+    """Read a file, or one of ours by its name; raises QemuError that names the file, the line and the field."""
+    if not os.path.exists(path):
+        path = library.path_of(path) or path
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

@@ -219,7 +219,7 @@ class AnswerModel(_Model):
 
 
 _WHEN = ("at_ms", "on", "event", "command")
-_DEEDS = ("release", "guest", "dirty_rate", "working_set", "touch_rate", "other_faults", "kill")
+_DEEDS = ("release", "guest", "dirty_rate", "working_set", "touch_rate", "other_faults", "close", "kill")
 
 
 class StepModel(_MemoryModel):
@@ -241,6 +241,8 @@ class StepModel(_MemoryModel):
     delay_ms: Milliseconds = 0
     #: the name of a rule, link or answer whose stall ends
     release: str | None = None
+    #: all migration channels that are open end, as if the other side had closed them
+    close: Literal[True] | None = None
     #: what the guest does
     guest: Literal["panic", "crash-dump", "shutdown", "reboot", "suspend", "hibernate", "wake-up"] | None = None
     kill: Literal[True] | None = None

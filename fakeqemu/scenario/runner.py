@@ -113,6 +113,8 @@ class Runner:
         if step.release is not None:
             self.release(step.release)
         self._guest_does(step)
+        if step.close:
+            self.injector.close_channels()
         if step.guest is not None:
             vm.host.start(guest_acts.act(vm, step.guest), "guest")
 

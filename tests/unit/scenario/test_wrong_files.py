@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 
 import pytest
 
+import fakeqemu.scenario
 from fakeqemu.error import QemuError
 from fakeqemu.scenario.load import load, parse
 
@@ -130,3 +132,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(QemuError, match=r"this is no text in UTF-8$"):
         load(str(tmp_path / "binary.toml"))
+
+
+def test_what_is_shown_to_newcomers_is_right() -> None:
+
+    shown = fakeqemu.scenario.__doc__ or ""
+    example = textwrap.dedent(
+        "".join(line + "\n" for line in shown.splitlines() if line.startswith("    ") or not line)
+    )
+    example = example.replace("name of a stall", "held").replace(
+        'where = "vmstate_load"', 'where = "vmstate_load"\nname = "held"'
+    )
+    assert len(parse(example, "docstring.toml").steps) == 1
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert len(parse(block, "readme.toml").rules) == 1
