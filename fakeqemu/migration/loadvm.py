@@ -289,7 +289,7 @@ class LoadVM:
             if entry.handlers is not None:
                 await entry.handlers.load_state(self._f, version_id)
             elif entry.stock is not None:
-                await self._load_stock(entry)
+                await self._kept.load(entry)
             else:
                 await vmstate.load_state(self._f, entry.vmsd, entry.opaque, version_id)
         except LoadError:
@@ -300,17 +300,6 @@ class LoadVM:
             # Handlers only have a number to say; what it was about is on stderr.
             chain = f"Failed to load vmstate version_id: {version_id}, ret: -{err.errno}"
             raise LoadError(chain, err.errno) from None
-
-    async def _load_stock(self, entry: SaveStateEntry) -> None:
-        assert entry.stock is not None
-        name = entry.stock.desc.get("vmsd_name", entry.idstr)
-        try:
-            await self._kept.load(entry)
-        except EndOfStream as err:
-            chain = f"Failed to load {name} state: stream error: -{err.errno}"
-            raise LoadError(chain, err.errno, [f"Failed to load {name}"]) from None
-        except StreamError as err:
-            raise LoadError(err.desc, errno.ENOENT) from None
 
     async def _footer(self, entry: SaveStateEntry) -> None:
         f = self._f

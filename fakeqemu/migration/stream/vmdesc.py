@@ -14,14 +14,22 @@ QEMU: migration/vmstate.c (vmsd_desc_*), scripts/analyze-migration.py
 
 from __future__ import annotations
 
-from fakeqemu.error import StreamError
-from fakeqemu.migration.stream.section import QEMU_VM_SUBSECTION
+import errno
+import re
+
+from fakeqemu.migration.stream.qemu_file import EndOfStream, c_string
+from fakeqemu.migration.stream.vmstate import LoadError, next_subsection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
+
+#: what makes equal names of fields different ones
+_NUMBER = re.compile(r"\[\d+\]$")
+#: kinds of fields that have members of a description beside their own
+_INLINE = ("tmp", "vstruct")
 
 
 def dumps(value: Any) -> bytes:
@@ -55,38 +63,49 @@ def _field_size(field: dict[str, Any]) -> int:
 async def consume(f: QEMUFile, desc: dict[str, Any]) -> bytes:
     """Read the body of a section as its description says; returns the bytes.
 
-    Raises StreamError for a subsection that the description does not know, EndOfStream when bytes are missing.
+    Raises LoadError, in the words of the state that the description is of, when bytes are missing, and for a subsection that
+    it does not know.
     """
     parts: list[bytes] = []
-    await _consume_fields(f, desc, parts)
+    await _consume_state(f, desc, parts)
     return b"".join(parts)
 
 
-async def _consume_fields(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:
+async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:
+    name = desc.get("vmsd_name", "")
     for field in desc.get("fields", []):
-        count = field.get("array_len", 1)
-        struct = field.get("struct")
-        if struct is None:
-            parts.append(await f.get_buffer(field["size"] * count))
-        else:
-            for _ in range(count):
-                await _consume_fields(f, struct, parts)
-    if "vmsd_name" in desc:
+        line = f"Failed to load {name}:{_NUMBER.sub('', field['name'])}"
+        try:
+            await _consume_field(f, field, parts)
+        except EndOfStream as err:
+            chain = f"Failed to load {name} state: stream error: -{err.errno}"
+            raise LoadError(chain, err.errno, [line]) from None
+        except LoadError as err:
+            raise err.outer("", line) from None
+    if name:
         await _consume_subsections(f, desc, parts)
+
+
+async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes]) -> None:
+    # The description of a scratch copy stands in the field itself.
+    struct = field if field["type"] in _INLINE else field.get("struct")
+    count = field.get("array_len", 1)
+    if struct is None:
+        parts.append(await f.get_buffer(field["size"] * count))
+        return
+    for _ in range(count):
+        await _consume_state(f, struct, parts)
 
 
 async def _consume_subsections(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:
     name = desc["vmsd_name"]
-    while True:
-        head = await f.peek(2)
-        if len(head) < 2 or head[0] != QEMU_VM_SUBSECTION:
-            return
-        header = await f.peek(2 + head[1] + 4)
-        idstr = header[2:-4].decode("utf-8", "backslashreplace")
-        if len(header) < 2 + head[1] + 4 or not idstr.startswith(name + "/"):
-            return  # it belongs to an outer level
+    while (data := await next_subsection(f, name)) is not None:
+        idstr = c_string(data)
         sub = next((s for s in desc.get("subsections", []) if s["vmsd_name"] == idstr), None)
         if sub is None:
-            raise StreamError(f"VM subsection '{idstr}' in '{name}' does not exist")
-        parts.append(await f.get_buffer(len(header)))
-        await _consume_fields(f, sub, parts)
+            raise LoadError(f"VM subsection '{idstr}' in '{name}' does not exist", errno.ENOENT)
+        parts.append(await f.take(2 + len(data) + 4))  # its version does not matter: the fields are described
+        try:
+            await _consume_state(f, sub, parts)
+        except LoadError as err:
+            raise err.outer(f"Loading VM subsection '{idstr}' in '{name}' failed: {err.desc}") from None

@@ -426,24 +426,32 @@ async def _load_element(f: QEMUFile, one: Field, element: Any) -> Any:
 
 
 async def _load_subsections(f: QEMUFile, vmsd: VMStateDescription, state: Any) -> None:
-    prefix = vmsd.name.encode()
-    while True:
-        if await f.peek(1) != _SUBSECTION:
-            return
-        head = await f.peek(2)
-        length = head[1] if len(head) == 2 else 0
-        if length < len(prefix) + 1:
-            return
-        header = await f.peek(2 + length)
-        if len(header) < 2 + length or not header[2:].startswith(prefix):
-            return  # it is not all there, or belongs to an outer level
-        name = c_string(header[2:])
+    while (data := await next_subsection(f, vmsd.name)) is not None:
+        name = c_string(data)
         sub = next((s for s in vmsd.subsections if s.name == name), None)
         if sub is None:
             raise LoadError(f"VM subsection '{name}' in '{vmsd.name}' does not exist", errno.ENOENT)
-        f.skip(len(header))
+        f.skip(2 + len(data))
         version_id = await f.take_uint(4) & 0xFF  # QEMU keeps a byte of it
         try:
             await load_state(f, sub, state, version_id)
         except LoadError as err:
             raise err.outer(f"Loading VM subsection '{name}' in '{vmsd.name}' failed: {err.desc}") from None
+
+
+async def next_subsection(f: QEMUFile, above: str) -> bytes | None:
+    """The name of the subsection that comes next, left where it is; None when it is not one of the state `above`.
+
+    Its name may not be all there, or belong to an outer level.
+    """
+    if await f.peek(1) != _SUBSECTION:
+        return None
+    prefix = above.encode()
+    head = await f.peek(2)
+    length = head[1] if len(head) == 2 else 0
+    if length < len(prefix) + 1:
+        return None
+    name = (await f.peek(2 + length))[2:]
+    if len(name) < length or not name.startswith(prefix):
+        return None
+    return name

@@ -10,7 +10,8 @@ import pytest
 from fakeqemu.error import StreamError
 from fakeqemu.host.sync import run_sync
 from fakeqemu.migration.stream import vmdesc
-from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile
+from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.migration.stream.vmstate import LoadError
 from fakeqemu.qapi.profile import VersionProfile
 
 
@@ -29,7 +30,7 @@ def test_a_description_consumes_exactly_its_section(name: str, variant: str) -> 
         desc = described[one["name"], one["instance"]]
         assert run_sync(vmdesc.consume(f, desc)) == data, one["name"]
         if data:
-            with pytest.raises(EndOfStream):
+            with pytest.raises(LoadError, match=r"Failed to load .* state: stream error: -5$"):
                 run_sync(vmdesc.consume(QEMUFile.over(data[:-1]), desc))
 
 
@@ -38,6 +39,29 @@ def test_a_subsection_that_is_not_described_is_refused() -> None:
     data = b"\x01" + b"\x05\x05dev/y" + bytes(4)
     with pytest.raises(StreamError, match=r"^VM subsection 'dev/y' in 'dev' does not exist$"):
         run_sync(vmdesc.consume(QEMUFile.over(data), desc))
+
+
+def test_what_is_missing_is_told_as_the_state_itself_would() -> None:
+    inner = {"vmsd_name": "inner", "fields": [{"name": "x[0]", "type": "uint8", "size": 1}]}
+    scratch = {"name": "tmp", "type": "tmp", "size": 1, "vmsd_name": "scratch", "fields": inner["fields"]}
+    subsection = {"vmsd_name": "dev/more", "fields": [{"name": "y", "type": "uint8", "size": 1}]}
+    fields = [{"name": "in", "type": "struct", "struct": inner, "size": 1}, scratch]
+    desc = {"vmsd_name": "dev", "fields": fields, "subsections": [subsection]}
+    whole = b"\1\2" + b"\5\x08dev/more" + bytes(4) + b"\3"
+    assert run_sync(vmdesc.consume(QEMUFile.over(whole + b"\x7e"), desc)) == whole
+
+    def failure(size: int) -> LoadError:
+        with pytest.raises(LoadError) as caught:
+            run_sync(vmdesc.consume(QEMUFile.over(whole[:size]), desc))
+        return caught.value
+
+    assert failure(0).desc == "Failed to load inner state: stream error: -5"
+    assert failure(0).old_lines == ["Failed to load inner:x", "Failed to load dev:in"]
+    assert failure(1).desc == "Failed to load scratch state: stream error: -5"
+    assert failure(1).old_lines == ["Failed to load scratch:x", "Failed to load dev:tmp"]
+    text = "Loading VM subsection 'dev/more' in 'dev' failed: Failed to load dev/more state: stream error: -5"
+    assert failure(len(whole) - 1).desc == text
+    assert failure(len(whole) - 1).old_lines == ["Failed to load dev/more:y"]
 
 
 def test_the_text_is_as_qemu_writes_it() -> None:
