@@ -157,3 +157,7 @@ class Host:
     def log(self, text: str) -> None:
         """A line for those who run the emulator: stderr of a process, without program name and newline."""
         raise NotImplementedError
+
+    def log_plain(self, text: str) -> None:
+        """As `log`, and no program name is put in front: the line comes from a client's command."""
+        self.log(text)

@@ -199,6 +199,9 @@ class ProcessHost(Host):
     def log(self, text: str) -> None:
         self.write_stderr(f"{self.program}: {text}\n" if self.program else f"{text}\n")
 
+    def log_plain(self, text: str) -> None:
+        self.write_stderr(f"{text}\n")
+
     def print(self, text: str) -> None:
         try:
             os.write(1, text.encode("utf-8", "surrogateescape"))

@@ -143,6 +143,8 @@ class MigrationOptions:
         def on(name: str) -> bool:
             return new.get(name, False)
 
+        if on("zero-blocks") and compat.migration_zero_blocks_warned:
+            self._vm.warn_report("zero-blocks capability is deprecated")
         if on("x-colo") and not on("return-path") and compat.migration_colo_return_path:
             raise QemuError("Capability 'x-colo' requires capability 'return-path'")
         if on("postcopy-ram"):

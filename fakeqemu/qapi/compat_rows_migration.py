@@ -464,6 +464,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`configuration` in the JSON text.",
     ),
     CompatRow(
+        "migration_zero_blocks_warned",
+        "Each check of capabilities with zero-blocks among them warns of it.",
+        (((), False), ((9, 2), True)),
+        "`warning: zero-blocks capability is deprecated` on stderr (seen on 10.0.13, not on 7.2.22).",
+    ),
+    CompatRow(
         "migration_zero_page_fill",
         "What a zero page record may fill a page with.",
         (((), "any"), ((8, 2), "zero")),

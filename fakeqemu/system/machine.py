@@ -191,6 +191,11 @@ class Machine:
     def _task_failed(self, task: Task, error: BaseException) -> None:
         self.report_bug(error, f"task {task.name}")
 
+    def warn_report(self, text: str) -> None:
+        """A warning as QEMU's warn_report writes it: to a command of a client's without the program's name."""
+        log = self.host.log if self.dispatcher.current is None else self.host.log_plain
+        log(f"warning: {text}")
+
     def error_report(self, text: str) -> None:
         """A line on stderr as QEMU's error_report writes it (the program name is the host's matter)."""
         self.host.log(text)
