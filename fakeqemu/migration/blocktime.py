@@ -126,13 +126,14 @@ class HashEngine(BlocktimeEngine):
         if faults is None:
             return
         now = self._now_ns()
-        affected = 0
+        affected = others = 0
         for start, cpu in faults:
             self.steps += 1
             elapsed = now - start
             self.buckets[bucket_of(elapsed)] += 1
             if cpu == NO_VCPU:
                 self.other_total += elapsed
+                others += 1
             else:
                 self._vcpu_now[cpu] -= 1
                 if not self._vcpu_now[cpu]:
@@ -143,7 +144,7 @@ class HashEngine(BlocktimeEngine):
         if affected and self._down == self.vcpus:
             self.all_total += now - self._last_begin
         self._down -= affected
-        self._trace("postcopy_blocktime_end", addr=address, time=now, affected_cpus=affected)
+        self._trace("postcopy_blocktime_end", addr=address, time=now, affected_cpus=affected, affected_non_cpus=others)
 
     def _idle_steps(self) -> int:
         return 1

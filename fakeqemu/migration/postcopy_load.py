@@ -20,7 +20,7 @@ from struct import Struct
 from fakeqemu.error import StreamError
 from fakeqemu.migration import state as st
 from fakeqemu.migration.blocktime import ENGINES, BlocktimeEngine
-from fakeqemu.migration.postcopy_faults import FaultSource
+from fakeqemu.migration.postcopy_faults import Bookings, FaultSource, tells_threads
 from fakeqemu.migration.received_bitmap import BITMAP_ENDING, bitmap_size, runs_to_bitmap
 from fakeqemu.migration.savevm import RAM, globals_of
 from fakeqemu.migration.stream import return_path as rp
@@ -54,8 +54,8 @@ class PostcopyIncoming:
     """Postcopy of one destination, from ADVISE on."""
 
     __slots__ = (
-        "_arrival", "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_vm", "_waiting", "blocktime",
-        "faults", "phase",
+        "_arrival", "_bookings", "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_vm", "_waiting",
+        "blocktime", "faults", "phase",
     )  # fmt: skip
 
     def __init__(self, incoming: Incoming, load: LoadVM) -> None:
@@ -75,6 +75,7 @@ class PostcopyIncoming:
         self._last_block: RAMBlock | None = None
         #: a page has come, or the second channel has ended: whoever waits for the last pages looks again
         self._arrival = self._vm.host.event()
+        self._bookings = Bookings(self._vm)
         #: (paused) delivers the new connection
         self._channel: Future | None = None
         if self._vm.compat.blocktime_engine == "array":
@@ -83,6 +84,8 @@ class PostcopyIncoming:
     def _account(self) -> None:
         vm = self._vm
         if self.blocktime is None and vm.migration.options.on("postcopy-blocktime"):
+            if vm.compat.blocktime_engine == "array" and not tells_threads(vm):
+                return  # without the threads this engine stays off; the newer one sees a thread 0
             engine = ENGINES[vm.compat.blocktime_engine]
             self.blocktime = engine(self.threads(), vm.host.clock.now_ns, vm.trace)
 
@@ -228,9 +231,9 @@ class PostcopyIncoming:
             whole = []
         if self.blocktime is not None:
             if size == 1:
-                self.blocktime.end_run(self.address(block, first), n, TARGET_PAGE_SIZE)
+                self._bookings.book(self.blocktime, self.address(block, first), n, TARGET_PAGE_SIZE)
             for page in whole:
-                self.blocktime.end(self.address(block, page))
+                self._bookings.book(self.blocktime, self.address(block, page), 1, block.page_size)
         if self._waiting:
             pages = (
                 whole
@@ -273,7 +276,7 @@ class PostcopyIncoming:
             hostaddr=self.address(block, first), ramblock=block.idstr, offset=first << TARGET_PAGE_BITS, ufd=thread,
         )  # fmt: skip
         if self.blocktime is not None:
-            self.blocktime.begin(self.address(block, first), thread)
+            self.blocktime.begin(self.address(block, first), thread if tells_threads(self._vm) else 0)
         waiter = self._waiting.get(key)
         if waiter is None:
             waiter = self._waiting[key] = self._vm.host.future()
@@ -319,6 +322,7 @@ class PostcopyIncoming:
     def cleanup(self) -> None:
         """The load is over: nobody faults any more."""
         self._vm.guest.on_start = None
+        self._bookings.finish()
         if self.faults is not None:
             self.faults.stop()
         for waiter in self._waiting.values():

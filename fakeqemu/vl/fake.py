@@ -13,6 +13,9 @@ guest.dirty-rate=SIZE    what the guest writes in a second while it runs
 guest.working-set=SIZE   how much memory it does that in
 guest.touch-rate=SIZE    what it looks at in a second while memory is still to come (postcopy)
 guest.other-faults=N     per cent of that which threads of the emulator look at
+guest.touch-order=WORD   sequential or random: which pages come next
+guest.fault-threads=on|off  whether the host's kernel tells which thread waits for a page
+guest.fault-booking=NS   how long after a page has come the wait for it is booked as over
 compat.NAME=VALUE        one row of qapi/compat.py
 """
 
@@ -23,9 +26,13 @@ from fakeqemu.vl.opts import take_value
 TYPE_CHECKING = False
 
 #: keys with a fixed set of words, keys with any text, keys that begin so
-_WORDS = {"ram": ("wire", "model"), "kvm": ("off", "on")}
+_WORDS = {
+    "ram": ("wire", "model"), "kvm": ("off", "on"), "guest.touch-order": ("sequential", "random"),
+    "guest.fault-threads": ("off", "on"),
+}  # fmt: skip
 _FREE = (
-    "profile", "seed", "host", "scenario", "transcript", "clock", "guest.dirty-rate", "guest.other-faults",
+    "profile", "seed", "host", "scenario", "transcript", "clock", "guest.dirty-rate", "guest.fault-booking",
+    "guest.other-faults",
     "guest.touch-rate", "guest.working-set",
 )  # fmt: skip
 _PREFIXES = ("compat.",)
@@ -70,6 +77,8 @@ def _check(key: str, value: str) -> None:
         raise FakeError(f"-fake {key}: not emulated")
     if words is None and key not in _FREE and not key.startswith(_PREFIXES):
         raise FakeError(f"-fake: there is no setting '{key}'")
+    if key == "guest.fault-booking" and not value.isdigit():
+        raise FakeError(f"-fake {key}: expects a number of nanoseconds, not '{value}'")
     if key == "clock":
         clock_rate(value)
 
