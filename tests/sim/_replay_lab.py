@@ -23,7 +23,8 @@ class Lab:
         self.has_cut = False
         #: whether a connection is passed on late
         self.is_slow = False
-        self._cuts = name.startswith("cut-")
+        #: whether the recording is about a cut
+        self.cuts = name.startswith("cut-")
         self.host = world.host("lab")
         self._channels: list[Any] = []
         #: where somebody connects, and where it goes on
@@ -73,14 +74,14 @@ class Lab:
 
     def cut_if_due(self) -> None:
         """A recording that is about a cut does not say where it was: let something go over the connection first."""
-        if self._cuts and self._channels:
+        if self.cuts and self._channels:
             self._world.run_for(150 * NS_PER_MS)
+            self._world.run_ready()  # what was sent has arrived
             self.cut()
 
     def cut(self) -> None:
-        """Break all connections; what was sent has arrived."""
+        """Break all connections."""
         self.has_cut = True
-        self._world.run_ready()
         for channel in self._channels:
             channel.shutdown()
         self._channels.clear()
