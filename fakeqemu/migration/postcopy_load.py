@@ -323,6 +323,8 @@ class PostcopyIncoming:
         """The load is over: nobody faults any more."""
         self._vm.guest.on_start = None
         self._bookings.finish()
+        if self.blocktime is not None:
+            self._vm.trace("postcopy_ram_incoming_cleanup_blocktime", total=self.blocktime.all_total)
         if self.faults is not None:
             self.faults.stop()
         for waiter in self._waiting.values():

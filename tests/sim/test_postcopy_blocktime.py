@@ -144,6 +144,26 @@ def test_where_the_kernel_does_not_tell_the_threads(profile: str, expected: set[
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_trace_lines(profile: str) -> None:
+    """10.0 and 7.2 trace the end for every page that comes, 11.1 for those that somebody waits for (seen on the real ones)."""
+    pair = Pair(profile, fake={"guest.touch-rate": "4M"}, postcopy_blocktime=True)
+    seen: list[str] = []
+    pair.destination.vm.trace.watch(lambda name, _: seen.append(name), "*blocktime*")
+    pair.start(postcopy=MIB)
+    pair.completed()
+    faults = sum(engine_of(pair).vcpu_count)
+    if profile == "11.1":
+        assert seen.count("postcopy_blocktime_tid_cpu_map") == 1
+        assert seen.count("postcopy_blocktime_begin") == seen.count("postcopy_blocktime_end_one") == faults
+        assert seen.count("postcopy_blocktime_end") == faults
+    else:
+        assert seen.count("mark_postcopy_blocktime_begin") == faults
+        placed = pair.source.vm.migration.stats.duplicate + pair.source.vm.migration.stats.normal
+        assert faults < seen.count("mark_postcopy_blocktime_end") <= placed
+    assert seen[-1] == "postcopy_ram_incoming_cleanup_blocktime"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_lines_for_people(profile: str) -> None:
     pair = migrated(profile)
     short, long = (info_migrate(pair.destination.vm, flags) for flags in (None, ["-a"]))
