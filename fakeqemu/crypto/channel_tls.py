@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fakeqemu.system.machine import Machine
 
 READ_SIZE = 1 << 18
+#: a record of TLS: its type, its version and its length come first
+_HEADER_BYTES = 5
 
 
 class TLSChannelError(OSError):
@@ -32,6 +34,35 @@ class TLSChannelError(OSError):
     def __init__(self, desc: str) -> None:
         super().__init__(errno.EIO, desc)
         self.desc = desc
+
+
+class _Records:
+    """Where in a record of TLS what has come so far ends."""
+
+    __slots__ = ("_header", "_left")
+
+    def __init__(self) -> None:
+        self._header = b""
+        #: bytes of the body that are still to come
+        self._left = 0
+
+    @property
+    def inside(self) -> bool:
+        """Whether the header of a record was there, and not all of its body."""
+        return self._left > 0
+
+    def feed(self, data: bytes) -> None:
+        while data:
+            if self._left:
+                skipped = min(self._left, len(data))
+                self._left -= skipped
+                data = data[skipped:]
+                continue
+            missing = _HEADER_BYTES - len(self._header)
+            self._header, data = self._header + data[:missing], data[missing:]
+            if len(self._header) == _HEADER_BYTES:
+                self._left = int.from_bytes(self._header[3:], "big")
+                self._header = b""
 
 
 class TLSChannel(Channel):
@@ -51,14 +82,15 @@ class TLSChannel(Channel):
 
     async def handshake(self, hostname: str | None, authz: str | None, kind: str) -> None:
         """Agree with the other side, and see who it is; raises QemuError. `kind` is how texts call the channel below."""
-        session = self._session
+        session, records = self._session, _Records()
         self._vm.trace("qio_channel_tls_handshake_start")
         try:
             while not session.handshake():
                 await self._flush(kind)
                 data = await self._pull(kind)
                 if not data:
-                    raise tls.HandshakeFailed(tls.PREMATURE)
+                    raise tls.HandshakeFailed(tls.BAD_PACKET if records.inside else tls.PREMATURE)
+                records.feed(data)
                 session.feed(data)
             await self._flush(kind)
         except tls.HandshakeFailed as err:

@@ -115,6 +115,9 @@ class OpenSSLSession(tls.TLSSession):
         except ssl.SSLCertVerificationError as err:
             self._out.read()
             raise tls.PeerRefused(why_not_trusted(err.verify_code)) from None
+        except ssl.SSLZeroReturnError:
+            self._out.read()
+            raise tls.HandshakeFailed(tls.PEER_ENDED) from None
         except ssl.SSLError as err:
             self._out.read()
             raise tls.HandshakeFailed(self._why(err)) from None

@@ -110,21 +110,25 @@ class TLSCredsX509(TLSCreds):
 
     def _new_context(self, identities: list[Identity]) -> ssl.SSLContext:
         """The library's idea of these credentials; raises QemuError."""
-        import ssl
-
         from fakeqemu.crypto.session_openssl import new_context
 
         context = new_context(self.is_server)
         password = self._password()
-        text = read_file(self._ca_path).decode("latin-1")
-        try:
-            context.load_verify_locations(cadata=text)
-        except (ssl.SSLError, ValueError):
-            pass  # older releases pass over a file without certificates
+        self._believe(context)
         for identity in identities:
             if identity.key_path:
                 self._load_identity(context, identity, password)
         return context
+
+    def _believe(self, context: ssl.SSLContext) -> None:
+        """Take the authorities; older releases pass over a file without any. Raises QemuError."""
+        try:
+            authorities = x509.read_certificates(read_file(self._ca_path))
+        except x509.BadCertificate as err:
+            if str(err) == x509.BAD_DER:
+                raise QemuError(f"Cannot load CA certificate '{self._ca_path}': {err}") from None
+            return
+        context.load_verify_locations(cadata=b"".join(one.der for one in authorities))
 
     def _password(self) -> bytes | None:
         from fakeqemu.system.objects import Secret
@@ -282,9 +286,9 @@ def _why_not_loaded(identity: Identity) -> str:
     """GnuTLS's reason for a pair that cannot be loaded, in older releases."""
     try:
         x509.read_certificates(read_file(identity.cert_path))
-    except x509.BadCertificate:
-        return "Base64 decoding error."
+    except x509.BadCertificate as err:
+        return x509.BAD_DER if str(err) == x509.BAD_DER else "Base64 decoding error."
     key = read_file(identity.key_path)
     if b"ENCRYPTED" in key:
         return "Decryption has failed."
-    return x509.BAD_DER if b"-----BEGIN" in key else "The requested data were not available."
+    return x509.BAD_DER if b"PRIVATE KEY-----" in key else "The requested data were not available."

@@ -18,6 +18,7 @@ from fakeqemu.crypto.tlscreds import TLSCreds
 from fakeqemu.crypto.tlscredsanon import TLSCredsAnon
 from fakeqemu.crypto.tlscredspsk import TLSCredsPSK
 from fakeqemu.crypto.tlscredsx509 import TLSCredsX509
+from fakeqemu.crypto.x509 import BadCertificate
 from fakeqemu.error import QemuError
 
 TYPE_CHECKING = False
@@ -85,7 +86,7 @@ class TLSSession:
         raise NotImplementedError
 
     def peer_certificate(self) -> Certificate | None:
-        """Whose certificate was shown; None where there was none."""
+        """Whose certificate was shown; None where there was none. Raises BadCertificate."""
         return None
 
     def check_credentials(self, hostname: str | None, authz: str | None) -> None:
@@ -96,7 +97,10 @@ class TLSSession:
         creds = self.creds
         if not isinstance(creds, TLSCredsX509) or not creds.verify_peer:
             return
-        certificate = self.peer_certificate()
+        try:
+            certificate = self.peer_certificate()
+        except BadCertificate as err:
+            raise QemuError(f"Cannot import certificate: {err}") from None
         if certificate is None:
             raise QemuError(f"Verify failed: {NO_PEER_CERTIFICATE}")
         if authz:

@@ -57,8 +57,11 @@ class Secured:
             if values:
                 await vm.execute("migrate-set-parameters", values)
 
-    async def migrate(self, uri: str = "tcp:127.0.0.1:0", **arguments: Any) -> None:
-        await self.destination.execute("migrate-incoming", {"uri": uri, **arguments})
+    async def migrate(self, uri: str = "tcp:127.0.0.1:0", *, exit_on_error: bool = True) -> None:
+        arguments: dict[str, Any] = {"uri": uri}
+        if not exit_on_error:
+            arguments["exit-on-error"] = False
+        await self.destination.execute("migrate-incoming", arguments)
         if uri.startswith("tcp:"):
             address = (await self.destination.execute("query-migrate"))["socket-address"][0]
             uri = f"tcp:127.0.0.1:{address['port']}"
@@ -93,11 +96,11 @@ async def two_sides(
     return both
 
 
-def x509(keys: pki.Pki, *, client: Path | None = None, **parameters: Any) -> tuple[Side, Side]:
-    """Both sides by certificates; further parameters are the source's."""
+def x509(keys: pki.Pki, parameters: dict[str, str] | None = None, *, client: Path | None = None) -> tuple[Side, Side]:
+    """Both sides by certificates; `parameters` are further ones of the source."""
     source = credentials("x509", "client", dir=client or keys.client_dir)
     destination = credentials("x509", "server", dir=keys.server_dir)
-    return Side(source, {**PLAIN, **parameters}), Side(destination, dict(PLAIN))
+    return Side(source, {**PLAIN, **(parameters or {})}), Side(destination, dict(PLAIN))
 
 
 @pytest.fixture
@@ -117,7 +120,7 @@ async def test_certificates(
     keys: pki.Pki,
 ) -> None:
     """Without tls-hostname the certificate has to be that of the address."""
-    sides = await two_sides(kinds, start_vm, directory, *x509(keys, **{"tls-hostname": hostname}), "11.1", capabilities)
+    sides = await two_sides(kinds, start_vm, directory, *x509(keys, {"tls-hostname": hostname}), "11.1", capabilities)
     await sides.migrate()
     await sides.arrived()
 
@@ -127,7 +130,7 @@ async def test_certificates(
 async def test_certificates_and_older_releases(
     kinds: tuple[str, str], version: str, start_vm: Start, directory: Path, keys: pki.Pki
 ) -> None:
-    sides = await two_sides(kinds, start_vm, directory, *x509(keys, **X509), version, ("return-path",))
+    sides = await two_sides(kinds, start_vm, directory, *x509(keys, X509), version, ("return-path",))
     await sides.migrate(f"unix:{directory}/mig")
     await sides.arrived()
 
@@ -136,7 +139,7 @@ async def test_certificates_and_older_releases(
 async def test_every_multifd_channel_has_a_handshake_and_a_goodbye(
     kinds: tuple[str, str], start_vm: Start, directory: Path, keys: pki.Pki
 ) -> None:
-    source, destination = x509(keys, **X509)
+    source, destination = x509(keys, X509)
     channels = {"multifd-channels": 4}
     sides = await two_sides(
         kinds, start_vm, directory, Side(source.objects, {**source.parameters, **channels}),
@@ -171,7 +174,7 @@ async def test_a_key_that_is_another(kinds: tuple[str, str], start_vm: Start, di
         folder.mkdir()
         (folder / "keys.psk").write_text(key)
         sides.append(Side(credentials("psk", endpoint, dir=folder), PLAIN))
-    both = await two_sides(kinds, start_vm, directory, *sides)
+    both = await two_sides(kinds, start_vm, directory, sides[0], sides[1])
     await both.migrate()
     await both.failed("TLS handshake failed: The TLS connection was non-properly terminated.")
     await both.destination.execute("quit")
@@ -203,8 +206,8 @@ async def test_without_keys(kinds: tuple[str, str], version: str, start_vm: Star
 async def test_a_host_that_is_not_the_one(
     kinds: tuple[str, str], uri: str, hostname: str, desc: str, start_vm: Start, directory: Path, keys: pki.Pki
 ) -> None:
-    sides = await two_sides(kinds, start_vm, directory, *x509(keys, **{"tls-hostname": hostname}))
-    await sides.migrate(uri.format(directory), **{"exit-on-error": False})
+    sides = await two_sides(kinds, start_vm, directory, *x509(keys, {"tls-hostname": hostname}))
+    await sides.migrate(uri.format(directory), exit_on_error=False)
     await sides.failed(desc)
     await sides.destination.wait_status("failed")
     assert (await sides.destination.execute("query-migrate"))["error-desc"] == BAD_STREAM
@@ -213,7 +216,7 @@ async def test_a_host_that_is_not_the_one(
 @pytest.mark.parametrize("kinds", DIRECTIONS, ids=DIRECTION_IDS)
 async def test_a_server_that_nobody_vouches_for(kinds: tuple[str, str], start_vm: Start, directory: Path) -> None:
     ours, theirs = pki.make_pki(directory / "ours"), pki.make_pki(directory / "theirs", authority="Another one")
-    source, _ = x509(ours, **X509)
+    source, _ = x509(ours, X509)
     _, destination = x509(theirs)
     sides = await two_sides(kinds, start_vm, directory, source, destination)
     await sides.migrate()
@@ -238,7 +241,7 @@ async def test_a_source_that_may_not_come(
 ) -> None:
     """It has no certificate, or one whose name is not let in; the destination waits for another."""
     nameless = pki.write(directory / "nameless", "client", None, keys.ca)
-    source, destination = x509(keys, client=None if authz else nameless, **X509)
+    source, destination = x509(keys, X509, client=None if authz else nameless)
     if authz:
         rules = '"rules":[{"match":"*CN=%s*","policy":"allow","format":"glob"}]' % (
             "client" if authz == "somebody" else "x"
@@ -264,9 +267,9 @@ async def test_a_source_that_may_not_come(
 
 @pytest.mark.parametrize("kinds", DIRECTIONS, ids=DIRECTION_IDS)
 async def test_tls_at_the_source_only(kinds: tuple[str, str], start_vm: Start, directory: Path, keys: pki.Pki) -> None:
-    source, _ = x509(keys, **X509)
+    source, _ = x509(keys, X509)
     sides = await two_sides(kinds, start_vm, directory, source, Side((), {}))
-    await sides.migrate(**{"exit-on-error": False})
+    await sides.migrate(exit_on_error=False)
     await sides.source.wait_status("failed")
     assert (await sides.source.execute("query-migrate"))["error-desc"].startswith("TLS handshake failed: ")
     await sides.destination.wait_status("failed")
@@ -278,7 +281,7 @@ async def test_tls_at_the_destination_only(
     kinds: tuple[str, str], start_vm: Start, directory: Path, keys: pki.Pki
 ) -> None:
     """After it the destination takes the one who knows."""
-    source, destination = x509(keys, **X509)
+    source, destination = x509(keys, X509)
     silent = Side(source.objects, {"tls-creds": ""})
     sides = await two_sides(kinds, start_vm, directory, silent, destination, "11.1", ("return-path",))
     uri = f"unix:{directory}/mig"
