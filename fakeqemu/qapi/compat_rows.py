@@ -64,6 +64,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`query-fdsets` of a stopped machine goes on showing what `remove-fd` removed.",
     ),
     CompatRow(
+        "fdset_direct_io_matched",
+        "A descriptor of a set is taken for direct I/O if it was opened for that, and for nothing else then.",
+        (((), False), ((9, 1), True)),
+        "`Failed to find file descriptor with matching flags=0x4000`.",
+    ),
+    CompatRow(
         "fdset_dropped_with_monitor",
         "Sets that nobody uses go away when the last QMP client of a running machine hangs up.",
         (((), True), ((9, 1, 0), False)),

@@ -183,7 +183,8 @@ class FdStore:
             return True
         import fcntl
 
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & _ACCESS_MODE == flags & _ACCESS_MODE
+        mask = _ACCESS_MODE | os.O_DIRECT if self._vm.compat.fdset_direct_io_matched else _ACCESS_MODE
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & mask == flags & mask
 
     def open_path(self, path: str, flags: int, mode: int = 0o666) -> int:
         """As os.open, with `/dev/fdset/N` meaning a set; raises OSError."""

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from qemu.qmp import ExecuteError
 
-from tests.interop._machines import Start, stderr_of
-from tests.interop.test_migration_real import DIRECTIONS, PAGE, RAM_BYTES, Sides
+from tests.interop._machines import OURS, REAL, Start, stderr_of
+from tests.interop.test_migration_real import DIRECTIONS, PAGE, RAM_BYTES, Sides, pattern
 
 pytestmark = pytest.mark.real_qemu
 
@@ -60,15 +63,17 @@ async def test_memory_arrives_on_channels_of_its_own(
     if compression == "zstd":
         pytest.importorskip("zstandard")
     sides = await two_sides(kinds, start_vm, directory)
-    await parameters(sides, multifd_channels=channels, multifd_compression=compression)
+    # Nothing may be left of the pass when the guest is stopped: else there is no barrier at its end.
+    await parameters(sides, multifd_channels=channels, multifd_compression=compression, downtime_limit=0)
     await migrate(sides)
     ram = await arrived(sides)
     if compression == "none":
         pages = ram["normal-bytes"]
         packets, rest = divmod(ram["multifd-bytes"] - INIT * channels - pages, PACKET)
         assert rest == 0
-        # A SYNC packet on each channel for the barriers at both ends (each full pass has one more), and the pages' own.
-        assert packets >= 2 * channels + math.ceil(RAM_BYTES / PAGE / 128)
+        # The pages' own; and a SYNC packet on each channel for the barriers in setup, at the end of the one pass, in END.
+        assert ram["dirty-sync-count"] == 2
+        assert packets == math.ceil(RAM_BYTES / PAGE / 128) + 3 * channels
     else:
         assert 0 < ram["multifd-bytes"] < ram["normal-bytes"]
 
@@ -189,16 +194,87 @@ async def test_a_real_source_with_more_channels_stalls_at_ours_as_at_its_like(
         assert (await sides.source.execute("query-migrate"))["status"] == "setup"
 
 
+@pytest.mark.parametrize("direct_io", [False, True], ids=["cached", "direct-io"])
 @pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
-async def test_channels_write_a_mapped_file(kinds: tuple[str, str], start_vm: Start, directory: Path) -> None:
-    sides = await two_sides(kinds, start_vm, directory)
-    await sides.capabilities(mapped_ram=True)
+async def test_channels_write_a_mapped_file(
+    kinds: tuple[str, str], direct_io: bool, start_vm: Start, directory: Path
+) -> None:
+    source = await start_vm(kinds[0], "src", "-trace", "savevm_section_start")
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer")
+    sides = Sides(source, destination, directory)
+    await sides.capabilities(events=True, multifd=True, mapped_ram=True)
+    await parameters(sides, multifd_channels=3, direct_io=direct_io)
     uri = f"file:{directory}/saved,offset=5000"
-    await sides.source.execute("migrate", {"uri": uri})
-    await sides.source.wait_status("completed")
-    await sides.destination.execute("migrate-incoming", {"uri": uri})
-    ram = await arrived(sides)
+    await source.execute("migrate", {"uri": uri})
+    await source.wait_status("completed")
+    await destination.execute("migrate-incoming", {"uri": uri})
+    ram = await arrived(sides, quiet=False)
+    assert stderr_of(destination) == ""
     assert ram["multifd-bytes"] == ram["normal-bytes"]
-    # each PART that went counts 8, however many the time allowed
-    assert ram["precopy-bytes"] % 8 == 0 < ram["precopy-bytes"]
-    assert ram["downtime-bytes"] == 256
+    # Of the sections that are told of, each PART counts 8, however many the time allowed; END the bitmap.
+    sections = stderr_of(source).count("savevm_section_start ram,")
+    assert ram["precopy-bytes"] == 8 * (sections - 1) > 0
+    assert ram["downtime-bytes"] == RAM_BYTES // PAGE // 8
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+async def test_a_mapped_file_that_is_too_short_fails(channels: int, start_vm: Start, directory: Path) -> None:
+    source = await start_vm(REAL, "src")
+    states = [{"capability": name, "state": True} for name in ("events", "multifd", "mapped-ram")]
+    await source.execute("migrate-set-capabilities", {"capabilities": states})
+    (directory / "src.ram").write_bytes(pattern())
+    await source.execute("migrate", {"uri": f"file:{directory}/saved"})
+    await source.wait_status("completed")
+    with (directory / "saved").open("r+b") as saved:
+        saved.truncate(5_000_000)
+    vm = await start_vm(OURS, "dst", "-incoming", "defer")  # a real one dies of it
+    await vm.execute("migrate-set-capabilities", {"capabilities": states})
+    await vm.execute("migrate-set-parameters", {"multifd-channels": channels})
+    await vm.execute("migrate-incoming", {"uri": f"file:{directory}/saved", "exit-on-error": False})
+    await vm.wait_status("failed")
+    assert re.fullmatch(
+        r"multifd recv \([0-3]\): read 0x[0-9a-f]+, expected 0x[0-9a-f]+",
+        (await vm.execute("query-migrate"))["error-desc"],
+    )
+    assert stderr_of(vm) == ""
+
+
+CACHED, DIRECT = (0,), (os.O_DIRECT,)
+
+
+@pytest.mark.parametrize("flags", [CACHED, DIRECT, CACHED + DIRECT], ids=["cached", "direct", "both"])
+@pytest.mark.parametrize("command", ["migrate", "migrate-incoming"])
+@pytest.mark.parametrize("release", ["11.1", "10.0"])
+async def test_with_direct_io_a_set_of_descriptors_needs_both_kinds(
+    release: str, command: str, flags: tuple[int, ...], start_vm: Start, directory: Path
+) -> None:
+    """The main channel takes one with the cache, the others one without."""
+    answers: list[Any] = []
+    (directory / "saved").touch()
+    for kind in (REAL, OURS):
+        extra, mode = (("-incoming", "defer"), os.O_RDONLY) if command == "migrate-incoming" else ((), os.O_WRONLY)
+        vm = await start_vm(kind, kind, *extra, version=release)
+        states = [{"capability": name, "state": True} for name in ("events", "multifd", "mapped-ram")]
+        await vm.execute("migrate-set-capabilities", {"capabilities": states})
+        await vm.execute("migrate-set-parameters", {"multifd-channels": 2, "direct-io": True})
+        for one in flags:
+            fd = os.open(directory / "saved", mode | one)
+            vm.qmp.send_fd_scm(fd)
+            await vm.execute("add-fd", {"fdset-id": 1})
+            os.close(fd)
+        if kind == REAL and flags == CACHED and command == "migrate":
+            answers.append("Failed to find file descriptor with matching flags=0x4001")  # it dies
+            continue
+        try:
+            more = {} if command == "migrate" else {"exit-on-error": False}  # there is no stream in it
+            await vm.execute(command, {"uri": "file:/dev/fdset/1", **more})
+        except ExecuteError as err:
+            answers.append(str(err))
+        else:
+            event = await vm.wait_event("MIGRATION", match=lambda event: event["data"]["status"] in _ENDS)
+            answers.append((await vm.execute("query-migrate")).get("error-desc", event["data"]["status"]))
+        await vm.stop()
+    assert answers[1] == answers[0]
+
+
+_ENDS = ("completed", "failed")
