@@ -88,6 +88,7 @@ class FaultyChannel(Channel):
         self.can_read = inner.can_read
         self.can_write = inner.can_write
         self.is_socket = inner.is_socket
+        self.is_pipe = inner.is_pipe
         self.is_seekable = inner.is_seekable
 
     def __getattr__(self, name: str) -> Any:

@@ -9,6 +9,8 @@ QEMU: include/io/channel.h
 
 from __future__ import annotations
 
+_EINVAL = 22
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,8 @@ class Channel:
     can_write = True
     #: whether several connections to the same address make sense (multifd, postcopy preempt)
     is_socket = False
+    #: a pipe, or a program behind pipes
+    is_pipe = False
     #: whether bytes can be looked at before they are read (`peek`)
     can_peek = True
     #: whether positions make sense (`read_at`, `write_at`, `seek`)
@@ -102,6 +106,10 @@ class Channel:
     def tell(self) -> int:
         """The position."""
         raise NotImplementedError
+
+    def truncate(self, size: int) -> None:
+        """Cut a file, or fill it up with zeroes; raises OSError where that makes no sense."""
+        raise OSError(_EINVAL, "Invalid argument")
 
     # both
     def shutdown(self, how: str = "both") -> None:

@@ -7,7 +7,7 @@ QEMU: io/channel-file.c, io/channel-command.c
 from __future__ import annotations
 
 import os
-from stat import S_ISREG, S_ISSOCK
+from stat import S_ISFIFO, S_ISREG, S_ISSOCK
 
 from fakeqemu.io.stream import StreamChannel
 
@@ -17,19 +17,25 @@ if TYPE_CHECKING:
     from fakeqemu.io.host import ProcessHost
     from fakeqemu.io.stream import Buffer
 
+_EBADF = 9
+_EINVAL = 22
 _ENOTSUP = 95
+#: files are no larger
+_MAX_SIZE = (1 << 63) - 1
 
 
 class FileChannel(StreamChannel):
     """A file, pipe or terminal: one descriptor for each direction, or the same for both, or none (-1)."""
 
-    __slots__ = ("_was_blocking", "can_read", "can_write", "is_seekable", "pid")
+    __slots__ = ("_was_blocking", "can_read", "can_write", "is_pipe", "is_seekable", "pid")
 
     def __init__(self, host: ProcessHost, rfd: int, wfd: int, name: str = "") -> None:
         super().__init__(host, rfd, wfd, name)
         self.can_read = rfd >= 0
         self.can_write = wfd >= 0
-        self.is_seekable = S_ISREG(os.fstat(rfd if rfd >= 0 else wfd).st_mode)
+        mode = os.fstat(rfd if rfd >= 0 else wfd).st_mode
+        self.is_seekable = S_ISREG(mode)
+        self.is_pipe = S_ISFIFO(mode)
         #: the program behind the two pipes, 0 for none
         self.pid = 0
         # Others may share what we were given, so they get it back as it was.
@@ -52,6 +58,8 @@ class FileChannel(StreamChannel):
         return os.readv(self._rfd, [buffer]) if self._rfd >= 0 else 0
 
     def _give(self, buffers: list[Buffer]) -> int:
+        if not self.can_write:
+            raise OSError(_EBADF, "Bad file descriptor")
         if self._wfd < 0:
             raise BrokenPipeError(32, "Broken pipe")
         return os.writev(self._wfd, buffers)
@@ -66,6 +74,12 @@ class FileChannel(StreamChannel):
 
     def tell(self) -> int:
         return os.lseek(self.fileno(), 0, os.SEEK_CUR)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file, or fill it up with zeroes; raises OSError for what is no file."""
+        if size > _MAX_SIZE:
+            raise OSError(_EINVAL, "Invalid argument")
+        os.ftruncate(self.fileno(), size)
 
     async def read_at(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes at `offset`, without moving the position."""

@@ -230,8 +230,7 @@ def open_now(vm: Machine, address: MigrationAddress) -> Channel:
     if transport == "exec":
         return vm.faults.channel(_spawn(vm, address["args"], "migration-exec-outgoing"))
     if transport == "file":
-        flags = os.O_CREAT | os.O_WRONLY | (0 if address["offset"] else os.O_TRUNC)
-        return vm.faults.channel(_open_file(vm, address, flags, "migration-file-outgoing"))
+        return vm.faults.channel(_open_file(vm, address, os.O_CREAT | os.O_WRONLY, "migration-file-outgoing"))
     return vm.faults.channel(_take_fd(vm, vm.fds.take_named(address["str"]), "migration-fd-outgoing"))
 
 
@@ -348,6 +347,13 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
     vm.trace("migration_file_outgoing" if flags & os.O_CREAT else "migration_file_incoming", filename=path)
     channel = _open_path(vm, path, flags, name)
     offset = address["offset"]
+    if flags & os.O_CREAT:
+        try:
+            channel.truncate(offset)
+        except OSError as err:
+            channel.close()
+            why = os.strerror(err.errno or errno.EIO)
+            raise QemuError(f"failed to truncate migration file to offset {offset:x}: {why}") from None
     if offset:
         try:
             channel.seek(offset)
@@ -358,8 +364,8 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
 
 
 def _open_path(vm: Machine, path: str, flags: int, name: str) -> Channel:
-    if path.startswith(FDSET_PREFIX) and path[len(FDSET_PREFIX) :].isdigit():
-        return _open_fdset(vm, path, flags & ~os.O_TRUNC, name)
+    if path.startswith(FDSET_PREFIX):
+        return _open_fdset(vm, path, flags, name)
     try:
         vm.faults.check(name.replace("-", "_"), filename=path)
         channel: Channel = vm.host.open_channel(path, flags, 0o600, name=name)
@@ -373,10 +379,15 @@ def _open_path(vm: Machine, path: str, flags: int, name: str) -> Channel:
 
 
 def _open_fdset(vm: Machine, path: str, flags: int, name: str) -> Channel:
+    number = path[len(FDSET_PREFIX) :]
+    if not (number.isascii() and number.isdigit()):
+        raise QemuError(f"Could not parse fdset {path}")
     try:
-        fd = vm.fds.open_fdset(int(path[len(FDSET_PREFIX) :]), flags)
+        fd = vm.fds.open_fdset(int(number), flags)
     except PermissionError:
         raise QemuError(f"Failed to find file descriptor with matching flags=0x{flags:x}") from None
+    except FileNotFoundError:
+        raise QemuError(f"Failed to find fdset {path}") from None
     except OSError as err:
         verb = "create" if flags & os.O_CREAT else "open"
         raise QemuError(f"Could not {verb} '{path}': {os.strerror(err.errno or errno.EIO)}") from None

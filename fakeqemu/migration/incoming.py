@@ -212,7 +212,7 @@ class Incoming:
 
     async def _take_in(self, channel: Channel) -> None:
         """Find out what a connection is for; load when all are there."""
-        is_pipe = not channel.is_socket and self._address["transport"] != "file"
+        is_pipe = channel.is_pipe and self._address["transport"] != "file"
         if is_pipe and channel.can_peek and not await channel.peek(1):
             return  # QEMU waits for input, and the end of a pipe is none: it stays in setup (seen on 11.1.2)
         kind = await self._identify(channel)

@@ -36,6 +36,7 @@ class SimChannel(Channel):
         self._paused = False
         self._unsent = bytearray()
         self.is_socket = socket.rx is not None and socket.tx is not None
+        self.is_pipe = not self.is_socket
         self.can_read = socket.rx is not None
         self.can_write = socket.tx is not None
 

@@ -119,6 +119,11 @@ class SimFileChannel(Channel):
     def tell(self) -> int:
         return self._file.position
 
+    def truncate(self, size: int) -> None:
+        """Cut the file, or fill it up with zeroes."""
+        del self._file.data[size:]
+        self._file.data.extend(bytes(size - len(self._file.data)))
+
     def send(self, data: bytes) -> None:
         file = self._file
         offset = len(file.data) if file.append else file.position
