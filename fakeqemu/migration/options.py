@@ -67,6 +67,7 @@ EMULATED_CAPABILITIES = (
     "x-ignore-shared",
     "zero-blocks",
     "compress-wait-thread",
+    "zero-copy-send",
 )
 
 _between = "a value between {} and {}"
@@ -225,6 +226,8 @@ class MigrationOptions:
         if self.on("postcopy-ram"):
             if self._vm.fake.get("ram") == "model":
                 raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
+        if self.on("zero-copy-send") and self._vm.fake.get("ram") == "model":
+            raise NotEmulated("Migration with capability 'zero-copy-send' is not emulated with -fake ram=model")
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
         if self.get("tls-creds"):

@@ -141,6 +141,9 @@ class Outgoing:
         try:
             if opened is None:
                 channel = await channels.connect(self.vm, self.address)
+                if self.mig.options.on("zero-copy-send") and self.address["type"] != "inet":
+                    channel.close()
+                    raise QemuError("Zero copy send feature not detected in host kernel")
             else:
                 channel = await channels.secure(self.vm, self.address, opened)
         except QemuError as err:

@@ -34,10 +34,11 @@ class MigrationStats:
     """What one outgoing migration counted; `begin` starts again."""
 
     __slots__ = (
-        "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes", "downtime_ns",
-        "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "model_bytes", "multifd_bytes", "normal",
-        "package_bytes", "pages_per_second", "pending", "postcopy_bytes", "postcopy_requests", "precopy_bytes", "preempt_bytes",
-        "ram_remaining", "ram_total", "setup_ns", "start_ns", "stream_bytes", "throttle", "xbzrle",
+        "_vm", "catch_up", "completed_total_ns", "dirty_pages_rate", "dirty_sync_count", "downtime_bytes",
+        "downtime_ns", "downtime_start_ns", "duplicate", "expected_downtime_ms", "mbps", "missed_zero_copy",
+        "model_bytes", "multifd_bytes", "normal", "package_bytes", "pages_per_second", "pending", "postcopy_bytes",
+        "postcopy_requests", "precopy_bytes", "preempt_bytes", "ram_remaining", "ram_total", "setup_ns", "start_ns",
+        "stream_bytes", "throttle", "xbzrle",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -76,6 +77,8 @@ class MigrationStats:
         #: bytes of the channel for pages that somebody waits for
         self.preempt_bytes = 0
         self.dirty_sync_count = 0
+        #: flushes of multifd channels that found bytes copied (zero-copy-send)
+        self.missed_zero_copy = 0
         self.dirty_pages_rate = 0
         self.mbps = 0.0
         self.pages_per_second = 0
@@ -123,7 +126,7 @@ class MigrationStats:
             "normal-bytes": self.normal * PAGE_SIZE,
             "mbps": int(self.mbps) if self.mbps == int(self.mbps) else self.mbps,
             "dirty-sync-count": self.dirty_sync_count,
-            "dirty-sync-missed-zero-copy": 0,
+            "dirty-sync-missed-zero-copy": self.missed_zero_copy,
             "postcopy-requests": self.postcopy_requests,
             "page-size": PAGE_SIZE,
             "multifd-bytes": self.multifd_bytes,
