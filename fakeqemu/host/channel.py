@@ -107,7 +107,7 @@ class Channel:
         """The position."""
         raise NotImplementedError
 
-    def truncate(self, size: int) -> None:
+    def truncate(self, size: int) -> None:  # noqa: ARG002 - the interface
         """Cut a file, or fill it up with zeroes; raises OSError where that makes no sense."""
         raise OSError(_EINVAL, "Invalid argument")
 

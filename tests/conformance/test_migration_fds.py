@@ -145,7 +145,7 @@ def run(command: list[str], version: str, kind: str, how: str, *, outgoing: bool
             monitor.ask("add-fd", [fd], fdset_id=5)
         os.close(fd)
         uri = {"name": "fd:x", "number": f"fd:{NUMBER}", "set": "file:/dev/fdset/5"}[how]
-        stays = {} if outgoing or version == "7.2" else {"exit_on_error": False}
+        stays: dict[str, Any] = {} if outgoing or version == "7.2" else {"exit_on_error": False}
         reply = monitor.ask("migrate" if outgoing else "migrate-incoming", uri=uri, **stays)
         waits = reply == {} and not (kind == "other-end" and not outgoing)  # nothing will ever come from there
         if waits:
