@@ -112,6 +112,9 @@ class SimMachine(Client):
     def _transmit(self, data: bytes, fds: Sequence[int]) -> None:
         self._monitor.receive_data(data, list(fds))
 
+    def _gone(self) -> bool:
+        return self.host.killed
+
     def _received(self, data: bytes) -> None:
         if not self.host.killed:  # what unwinds in a dead process is heard by nobody
             super()._received(data)

@@ -252,6 +252,8 @@ class Run:
                 side.execute(command, uri=self.kind.uri)
             except QemuError as err:
                 self.refused[side.host.name] = err.desc
+            except EOFError:
+                return  # it has died of the command
             if self.kind.uri.startswith("fd:"):
                 self._give_back_fd(side)
 
