@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -181,12 +182,13 @@ class _Monitor:
         return not self.ended
 
 
-ENDS = (["MIGRATION", {"status": "completed"}], ["MIGRATION", {"status": "failed"}])
+FAILED = ["MIGRATION", {"status": "failed"}]
+ENDS = (["MIGRATION", {"status": "completed"}], FAILED)
 
 
 def arguments(case: Case) -> list[str]:
     """The command line of a destination for it."""
-    result = ["-nodefaults", "-machine", "none", "-incoming", "defer"]
+    result = ["-nodefaults", "-machine", case.machine, "-incoming", "defer"]
     if case.mib:
         result += ["-m", str(case.mib)]
     if case.uuid:
@@ -201,12 +203,7 @@ def real_outcome(command: list[str], case: Case, *, exits: bool) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="damage") as folder, near:
         path, errors = f"{folder}/s", Path(folder, "stderr")
         with errors.open("wb") as stderr:
-            process = subprocess.Popen(
-                [*command, "-accel", "tcg", "-display", "none", *arguments(case),
-                 "-chardev", f"socket,id=test,fd={far.fileno()}", "-mon", "chardev=test,mode=control"],
-                pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
-            )  # fmt: skip
-        far.close()
+            process = _start(command, arguments(case), far, stderr)
         try:
             outcome = _ask(process, near, path, case, exits=exits)
         except TimeoutError:
@@ -223,6 +220,16 @@ def real_outcome(command: list[str], case: Case, *, exits: bool) -> Outcome:
         return outcome
 
 
+def _start(command: list[str], arguments: list[str], monitor: socket.socket, stderr: Any) -> subprocess.Popen[bytes]:
+    """Start an emulator whose monitor is on that socket, which is given away."""
+    with monitor:
+        return subprocess.Popen(
+            [*command, "-accel", "tcg", "-display", "none", *arguments,
+             "-chardev", f"socket,id=test,fd={monitor.fileno()}", "-mon", "chardev=test,mode=control"],
+            pass_fds=[monitor.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+        )  # fmt: skip
+
+
 def _ask(process: subprocess.Popen[bytes], near: socket.socket, path: str, case: Case, *, exits: bool) -> Outcome:
     monitor = _Monitor(near)
     wanted = [{"capability": name, "state": True} for name in ("events", *case.capabilities)]
@@ -237,7 +244,8 @@ def _ask(process: subprocess.Popen[bytes], near: socket.socket, path: str, case:
             source.sendall(case.data)
             source.shutdown(socket.SHUT_WR)
         try:
-            while not monitor.ended:
+            # One that ends with the load may or may not still answer.
+            while not monitor.ended or (exits and monitor.events[-1] == FAILED):
                 monitor.event()
             outcome["query-migrate"] = told(monitor.execute("query-migrate"))
             outcome["query-status"] = monitor.execute("query-status")["status"]
@@ -262,6 +270,23 @@ def _answers(source: socket.socket) -> bytes:
         while chunk := source.recv(65536):
             data += chunk
     return data
+
+
+def saved_by(command: list[str], machine: str) -> bytes:
+    """What a real QEMU saves of a machine of 16 MiB that has not run."""
+    near, far = socket.socketpair()
+    near.settimeout(PATIENCE_S)
+    with near, tempfile.TemporaryDirectory(prefix="damage") as folder:
+        pipe = Path(folder, "pipe")
+        os.mkfifo(pipe)
+        process = _start(command, ["-nodefaults", "-machine", machine, "-m", "16", "-S"], far, subprocess.DEVNULL)
+        try:
+            monitor = _Monitor(near)
+            monitor.execute("migrate", {"uri": f"exec:cat > {pipe}"})
+            return pipe.read_bytes()
+        finally:
+            process.kill()
+            process.wait()
 
 
 # --- the golden files -----------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class Case:
     mib: int = 0
     capabilities: tuple[str, ...] = ()
     uuid: str = ""
+    machine: str = "none"
     #: QEMU aborts or hangs on it: only we are asked
     deadly: bool = field(default=False)
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: what makes equal names of fields different ones
 _NUMBER = re.compile(r"\[\d+\]$")
+#: names that many versions of a description have again, or that are numbered by themselves
+_ALWAYS_NUMBERED = ("unused", "config")
+_NEVER_NUMBERED = "_q_"
 #: kinds of fields that have members of a description beside their own
 _INLINE = ("tmp", "vstruct")
 
@@ -74,14 +77,13 @@ async def consume(f: QEMUFile, desc: dict[str, Any]) -> bytes:
 async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:
     name = desc.get("vmsd_name", "")
     for field in desc.get("fields", []):
-        line = f"Failed to load {name}:{_NUMBER.sub('', field['name'])}"
         try:
             await _consume_field(f, field, parts)
         except EndOfStream as err:
             chain = f"Failed to load {name} state: stream error: -{err.errno}"
-            raise LoadError(chain, err.errno, [line]) from None
+            raise LoadError(chain, err.errno, [f"Failed to load {name}:{_own_name(field['name'], desc)}"]) from None
         except LoadError as err:
-            raise err.outer("", line) from None
+            raise err.outer("", f"Failed to load {name}:{_own_name(field['name'], desc)}") from None
     if name:
         await _consume_subsections(f, desc, parts)
 
@@ -95,6 +97,24 @@ async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes])
         return
     for _ in range(count):
         await _consume_state(f, struct, parts)
+        if f.end is not None:  # met while looking for a subsection
+            raise f.end
+
+
+def _own_name(name: str, desc: dict[str, Any]) -> str:
+    """The name of a field without the number that it has in a description when others have the same.
+
+    A name may end in a number by itself (`env.cr[2]`): then there is no row of them that begins with 0 or, the first one not
+    being there, is a lone 1.
+    """
+    found = _NUMBER.search(name)
+    base = name[: found.start()] if found is not None else name
+    if found is None or base in _ALWAYS_NUMBERED or base.startswith(_NEVER_NUMBERED):
+        return base if base in _ALWAYS_NUMBERED else name
+    numbers = [
+        n for n in range(len(desc["fields"]) + 1) if any(one["name"] == f"{base}[{n}]" for one in desc["fields"])
+    ]
+    return base if numbers == [1] or (len(numbers) > 1 and numbers == list(range(len(numbers)))) else name
 
 
 async def _consume_subsections(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:

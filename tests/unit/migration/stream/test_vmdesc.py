@@ -42,12 +42,13 @@ def test_a_subsection_that_is_not_described_is_refused() -> None:
 
 
 def test_what_is_missing_is_told_as_the_state_itself_would() -> None:
-    inner = {"vmsd_name": "inner", "fields": [{"name": "x[0]", "type": "uint8", "size": 1}]}
-    scratch = {"name": "tmp", "type": "tmp", "size": 1, "vmsd_name": "scratch", "fields": inner["fields"]}
+    inner = {"vmsd_name": "inner", "fields": [{"name": "x", "type": "uint8", "size": 1}]}
+    word = {"name": "x", "type": "uint16", "size": 2}
+    scratch = {"name": "tmp", "type": "tmp", "size": 2, "vmsd_name": "scratch", "fields": [word]}
     subsection = {"vmsd_name": "dev/more", "fields": [{"name": "y", "type": "uint8", "size": 1}]}
     fields = [{"name": "in", "type": "struct", "struct": inner, "size": 1}, scratch]
     desc = {"vmsd_name": "dev", "fields": fields, "subsections": [subsection]}
-    whole = b"\1\2" + b"\5\x08dev/more" + bytes(4) + b"\3"
+    whole = b"\1\2\2" + b"\5\x08dev/more" + bytes(4) + b"\3"
     assert run_sync(vmdesc.consume(QEMUFile.over(whole + b"\x7e"), desc)) == whole
 
     def failure(size: int) -> LoadError:
@@ -57,11 +58,33 @@ def test_what_is_missing_is_told_as_the_state_itself_would() -> None:
 
     assert failure(0).desc == "Failed to load inner state: stream error: -5"
     assert failure(0).old_lines == ["Failed to load inner:x", "Failed to load dev:in"]
-    assert failure(1).desc == "Failed to load scratch state: stream error: -5"
-    assert failure(1).old_lines == ["Failed to load scratch:x", "Failed to load dev:tmp"]
+    # Behind `inner` a subsection of it might follow: looking for one finds the end.
+    assert failure(1).desc == "Failed to load dev state: stream error: -5"
+    assert failure(1).old_lines == ["Failed to load dev:in"]
+    assert failure(2).desc == "Failed to load scratch state: stream error: -5"
+    assert failure(2).old_lines == ["Failed to load scratch:x", "Failed to load dev:tmp"]
     text = "Loading VM subsection 'dev/more' in 'dev' failed: Failed to load dev/more state: stream error: -5"
     assert failure(len(whole) - 1).desc == text
     assert failure(len(whole) - 1).old_lines == ["Failed to load dev/more:y"]
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        (["unused[0]"], "unused"),
+        (["x[0]", "x[1]"], "x"),
+        (["x[1]"], "x"),
+        (["env.cr[0]", "env.cr[2]"], "env.cr[0]"),
+        (["port.ifs[0]"], "port.ifs[0]"),
+        (["_q_ZMMReg[0]", "_q_ZMMReg[1]"], "_q_ZMMReg[0]"),
+        (["plain"], "plain"),
+    ],
+)
+def test_numbers_that_only_the_description_has_are_not_told(names: list[str], name: str) -> None:
+    desc = {"vmsd_name": "dev", "fields": [{"name": one, "type": "uint8", "size": 1} for one in names]}
+    with pytest.raises(LoadError) as caught:
+        run_sync(vmdesc.consume(QEMUFile.over(b""), desc))
+    assert caught.value.old_lines == [f"Failed to load dev:{name}"]
 
 
 def test_the_text_is_as_qemu_writes_it() -> None:
