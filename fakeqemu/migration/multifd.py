@@ -178,8 +178,10 @@ class SendChannel:
             vm.trace("multifd_send_thread_end", id=self._id)
             channel, self._channel = self._channel, None
             if channel is not None:
-                await self._goodbye(channel)
-                channels.close(vm, address, channel)
+                try:
+                    await self._goodbye(channel)
+                finally:
+                    channels.close(vm, address, channel)
 
     async def _open(self, address: dict[str, Any]) -> Channel:
         """Connect; raises QemuError."""
