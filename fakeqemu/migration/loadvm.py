@@ -94,7 +94,13 @@ class LoadVM:
         await self._header()
         await self._setup()
         self.approval.count()
-        if await self.sections():
+        try:
+            quits = await self.sections()
+        except LoadFault as fault:
+            self._vm.trace("qemu_loadvm_state_post_main", ret=-fault.errno)
+            raise
+        self._vm.trace("qemu_loadvm_state_post_main", ret=int(quits))
+        if quits:
             return
         if self._load_threads is not None:
             try:
@@ -202,7 +208,7 @@ class LoadVM:
             if kind in (s.QEMU_VM_SECTION_START, s.QEMU_VM_SECTION_FULL):
                 await self._start_or_full(kind)
             elif kind in (s.QEMU_VM_SECTION_PART, s.QEMU_VM_SECTION_END):
-                await self._part_or_end()
+                await self._part_or_end(kind)
             elif kind == s.QEMU_VM_COMMAND:
                 if await self._command():
                     return True
@@ -251,13 +257,16 @@ class LoadVM:
                 old=[*err.old_lines, where], lines=err.lines,
             ) from None  # fmt: skip
         if kind == s.QEMU_VM_SECTION_FULL:
-            downtime_us = (vm.host.clock.now_ns() - start_ns) // 1000
-            vm.trace(
-                "vmstate_downtime_load", type="non-iterable", idstr=idstr, instance_id=instance_id, downtime=downtime_us
-            )
+            self._trace_downtime("non-iterable", entry, start_ns)
         await self._footer(entry)
 
-    async def _part_or_end(self) -> None:
+    def _trace_downtime(self, kind: str, entry: SaveStateEntry, start_ns: int) -> None:
+        downtime_us = (self._vm.host.clock.now_ns() - start_ns) // 1000
+        self._vm.trace(
+            "vmstate_downtime_load", type=kind, idstr=entry.idstr, instance_id=entry.instance_id, downtime=downtime_us
+        )
+
+    async def _part_or_end(self, kind: int) -> None:
         f = self._f
         section_id = await f.take_uint(4)
         if f.end is not None:
@@ -268,11 +277,14 @@ class LoadVM:
         if entry is None:
             text = f"section {s.signed32(section_id)}"
             raise self._fault(errno.EINVAL, f"Unknown {text}", old=[f"Unknown savevm {text}"])
+        start_ns = self._vm.host.clock.now_ns()
         try:
             await self._load_entry(entry)
         except LoadError as err:
             where = f"error while loading state section id {s.signed32(section_id)}({entry.idstr})"
             raise self._fault(err.errno, err.desc, old=[*err.old_lines, where], lines=err.lines) from None
+        if kind == s.QEMU_VM_SECTION_END:
+            self._trace_downtime("iterable", entry, start_ns)
         await self._footer(entry)
 
     def _owner(self, section_id: int) -> SaveStateEntry | None:
