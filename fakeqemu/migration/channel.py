@@ -71,7 +71,7 @@ def parse_uri(compat: Compat, uri: str) -> MigrationAddress:
         if scheme == "exec":
             return {"transport": "exec", "args": ["/bin/sh", "-c", rest]}
         if scheme == "rdma":
-            return {"transport": "rdma", **_parse_inet(compat, rest)}
+            return {"transport": "rdma", **_parse_rdma(compat, rest)}
         if scheme in ("tcp", "unix", "vsock", "fd"):
             return {"transport": "socket", **_parse_socket(compat, scheme, rest)}
         if scheme == "file" and compat.migration_file_transport:
@@ -83,6 +83,15 @@ def parse_uri(compat: Compat, uri: str) -> MigrationAddress:
 
 class UnknownProtocol(QemuError):
     """A URI of no known kind, in releases where `migrate` fails with it but keeps no error-desc."""
+
+
+def _parse_rdma(compat: Compat, text: str) -> dict[str, Any]:
+    try:
+        return _parse_inet(compat, text)
+    except QemuError:
+        if compat.migration_uri_words == "early":
+            raise
+        raise QemuError(f"RDMA ERROR: bad RDMA migration address '{text}'") from None
 
 
 def _parse_socket(compat: Compat, scheme: str, rest: str) -> dict[str, Any]:

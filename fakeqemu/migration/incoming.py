@@ -97,7 +97,7 @@ def _resolve_late(vm: Machine, uri: str | None) -> dict[str, Any]:
 
 
 def _check_only_main(channel_list: list[dict[str, Any]] | None) -> None:
-    if channel_list and len(channel_list) > 1 and len({c["channel-type"] for c in channel_list}) == len(channel_list):
+    if channel_list and len(channel_list) > 1:
         raise QemuError("Channel list must have only one entry, for type 'main'")
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.system.machine import Machine
 
+_INT_MAX = (1 << 31) - 1
 _ACCESS_MODE = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 FDSET_PREFIX = "/dev/fdset/"
 
@@ -110,8 +111,8 @@ class FdStore:
             if text not in self._names_of_client(text) and not self._client_is_asking():
                 raise QemuError(f"Invalid file descriptor number '{text}'")  # names are a monitor's
             return self.take_named(text)
-        if not text.isdigit():
-            raise QemuError(f"Invalid parameter type for file descriptor '{text}'")
+        if not text.isdigit() or int(text) > _INT_MAX:
+            raise QemuError(f"Invalid file descriptor number '{text}'")
         return int(text)
 
     # --- in sets --------------------------------------------------------------------------------------
