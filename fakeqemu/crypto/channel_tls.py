@@ -157,9 +157,10 @@ class TLSChannel(Channel):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     async def write(self, *buffers: bytes | bytearray | memoryview) -> None:
-        for buffer in buffers:
-            if len(buffer):
-                self._session.write(buffer)
+        # Together: a record is as long as what is written at once, and each costs something.
+        data = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        if len(data):
+            self._session.write(data)
         try:
             await self._send_output()
         except OSError:

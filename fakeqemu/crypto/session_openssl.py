@@ -92,7 +92,7 @@ def new_context(server: bool) -> ssl.SSLContext:
 class OpenSSLSession(tls.TLSSession):
     """One conversation."""
 
-    __slots__ = ("_in", "_object", "_out")
+    __slots__ = ("_broken", "_in", "_object", "_out")
 
     def __init__(self, creds: TLSCreds, versions: Versions) -> None:
         """Raises QemuError."""
@@ -101,6 +101,8 @@ class OpenSSLSession(tls.TLSSession):
         context.minimum_version = ssl.TLSVersion.TLSv1_2 if versions.tls12 else ssl.TLSVersion.TLSv1_3
         only12 = isinstance(creds, TLSCredsAnon) or not versions.tls13
         context.maximum_version = ssl.TLSVersion.TLSv1_2 if only12 else ssl.TLSVersion.TLSv1_3
+        #: why nothing more can be read
+        self._broken = ""
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._in, self._out, server_side=creds.is_server)
@@ -152,17 +154,24 @@ class OpenSSLSession(tls.TLSSession):
         return self._out.read() if self._out.pending else b""
 
     def read(self, size: int) -> bytes | None:
+        if self._broken:
+            raise tls.Broken(self._broken)
+        parts: list[bytes] = []
         try:
-            return self._object.read(size)
+            while size > 0:  # the library gives one record at a time
+                parts.append(self._object.read(size))
+                size -= len(parts[-1])
+                if not parts[-1]:
+                    break
         except ssl.SSLWantReadError:
-            return None
+            return b"".join(parts) if parts else None
         except ssl.SSLZeroReturnError:
-            return b""
+            pass
         except ssl.SSLError as err:
-            reason = str(err.reason or "")
-            if "_ALERT_" in reason:
-                raise tls.Broken(tls.FATAL_ALERT) from None
-            raise tls.Broken(tls.BAD_RECORD if "BAD_RECORD_MAC" in reason else tls.UNEXPECTED_PACKET) from None
+            self._broken = _why_broken(str(err.reason or ""))
+            if not parts:
+                raise tls.Broken(self._broken) from None
+        return b"".join(parts)
 
     def write(self, data: Buffer) -> None:
         self._object.write(data)
@@ -172,6 +181,13 @@ class OpenSSLSession(tls.TLSSession):
             self._object.unwrap()
         except ssl.SSLError:
             pass  # the other side's goodbye is not waited for
+
+
+def _why_broken(reason: str) -> str:
+    """GnuTLS's words for what came in place of the other side's records."""
+    if "_ALERT_" in reason:
+        return tls.FATAL_ALERT
+    return tls.BAD_RECORD if "BAD_RECORD_MAC" in reason else tls.UNEXPECTED_PACKET
 
 
 def why_not_trusted(code: int) -> str:
