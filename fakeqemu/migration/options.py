@@ -223,9 +223,6 @@ class MigrationOptions:
             from fakeqemu.migration import multifd_compress
 
             multifd_compress.check(self.get("multifd-compression", "none"))
-        if self.on("postcopy-ram"):
-            if self._vm.fake.get("ram") == "model":
-                raise NotEmulated("Migration with capability 'postcopy-ram' is not emulated with -fake ram=model")
         if self.on("zero-copy-send") and self._vm.fake.get("ram") == "model":
             raise NotEmulated("Migration with capability 'zero-copy-send' is not emulated with -fake ram=model")
         if self.mode != "normal":

@@ -136,6 +136,10 @@ class PageSink:
 
 def postcopy_sink(outgoing: Outgoing) -> PageSink:
     """The sink of pages that follow the guest."""
+    if outgoing.vm.fake.get("ram") == "model":
+        from fakeqemu.migration.postcopy_model import CountedSink
+
+        return CountedSink(outgoing)
     if outgoing.multifd is not None:
         from fakeqemu.migration.multifd_ram import IdleMultiFDSink
 

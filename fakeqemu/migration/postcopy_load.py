@@ -54,8 +54,8 @@ class PostcopyIncoming:
     """Postcopy of one destination, from ADVISE on."""
 
     __slots__ = (
-        "_arrival", "_bookings", "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_vm", "_waiting",
-        "blocktime", "faults", "phase",
+        "_arrival", "_bookings", "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_stale", "_vm",
+        "_waiting", "blocktime", "faults", "phase",
     )  # fmt: skip
 
     def __init__(self, incoming: Incoming, load: LoadVM) -> None:
@@ -63,6 +63,8 @@ class PostcopyIncoming:
         self._load = load
         self._vm = load.vm
         self.phase = ADVISE
+        #: blocks, with the ranges that the source has called stale or never sent
+        self._stale: dict[str, PageRuns] = {}
         #: made when the array engine is advised, else when the source makes us listen
         self.blocktime: BlocktimeEngine | None = None
         self.faults: FaultSource | None = None
@@ -141,6 +143,7 @@ class PostcopyIncoming:
             self._vm.trace("ram_discard_range", rbname=idstr, start=start, len=size)
             first, n = start >> TARGET_PAGE_BITS, size >> TARGET_PAGE_BITS
             block.zero_pages(first, n)
+            self._stale.setdefault(idstr, PageRuns()).add(first, n)
             if block.received is not None:
                 block.received.discard(first, n)
 
@@ -168,6 +171,9 @@ class PostcopyIncoming:
         for block in self._vm.ram_blocks:
             if block.received is None:
                 block.received = PageRuns()
+            if self._vm.fake.get("ram") == "model":  # what is not stale has come, even if it was only counted
+                for first, n in self._stale.get(block.idstr, PageRuns()).gaps(0, block.pages):
+                    block.received.add(first, n)
         ram = self._vm.savevm.find(RAM, 0)
         assert ram is not None
         ram.handlers.postcopy = self  # type: ignore[union-attr]
@@ -216,6 +222,11 @@ class PostcopyIncoming:
                 block.write_pages(start, memoryview(data)[at : at + length * TARGET_PAGE_SIZE])
             received.add(start, length)
             self._placed(block, start, length)
+
+    def passed_over(self, block: RAMBlock, first: int, page: int) -> None:
+        """(`ram=model`) A record that goes on from the one before, further up: what lies between was only counted."""
+        if self._vm.fake.get("ram") == "model" and first < page:
+            self.place(block, first, page - first, None)
 
     def _placed(self, block: RAMBlock, first: int, n: int) -> None:
         """Book the ends of faults, and wake those who wait."""

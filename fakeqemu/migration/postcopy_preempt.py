@@ -17,7 +17,7 @@ from __future__ import annotations
 from fakeqemu.error import QemuError
 from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
-from fakeqemu.migration.page_sink import PageSink
+from fakeqemu.migration.page_sink import PageSink, postcopy_sink
 from fakeqemu.migration.stream.qemu_file import SOCKET, QEMUFile
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS
 
@@ -45,7 +45,7 @@ class PreemptSend:
         self.early = is_early(self._vm)
         self._task: Task | None = None
         self._f: QEMUFile | None = None
-        self._sink = PageSink(outgoing)
+        self._sink: PageSink = postcopy_sink(outgoing)
         #: why it could not be connected
         self._error: QemuError | None = None
 
@@ -67,7 +67,7 @@ class PreemptSend:
         except Cancelled:
             self._error = QemuError("Channel error: Input/output error")
         else:
-            self._sink = PageSink(self._outgoing)
+            self._sink = postcopy_sink(self._outgoing)
             self._f = QEMUFile(channel, SOCKET)
             self._vm.trace("postcopy_preempt_new_channel")
 
@@ -99,16 +99,12 @@ class PreemptSend:
         f = self._f
         assert f is not None
         self._vm.trace("postcopy_preempt_send_host_page", ramblock=block.idstr, offset=first << 12)
-        before = f.bytes_transferred
+        put, counted = f.bytes_transferred, self._sink.counted(f)
         await self._sink.put_pages(f, block, first, n, kind)
-        await self._flush(f.bytes_transferred - before)
-
-    async def _flush(self, size: int) -> None:
-        assert self._f is not None
         stats = self._outgoing.mig.stats
-        stats.preempt_bytes += size
-        stats.postcopy_bytes += size
-        await self._f.flush()
+        stats.preempt_bytes += f.bytes_transferred - put
+        stats.postcopy_bytes += self._sink.counted(f) - counted
+        await f.flush()
 
     async def end(self) -> None:
         """All pages are sent. QEMU: postcopy_preempt_shutdown_file"""

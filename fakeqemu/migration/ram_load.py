@@ -53,13 +53,15 @@ _PAGE_RUN = 256
 class RAMLoadHandlers(SaveVMHandlers):
     """SaveVMHandlers of the entry "ram" of a destination."""
 
-    __slots__ = ("_last_block", "_vm", "postcopy")
+    __slots__ = ("_last_block", "_next_page", "_vm", "postcopy")
 
     def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self._last_block: RAMBlock | None = None
         #: from LISTEN on: places pages for a guest that runs, each only once
         self.postcopy: PostcopyIncoming | None = None
+        #: behind the last page that came to a guest that runs
+        self._next_page = 0
 
     async def load_setup(self, f: QEMUFile) -> None:  # noqa: ARG002
         for block in self._vm.ram_blocks:
@@ -182,6 +184,8 @@ class RAMLoadHandlers(SaveVMHandlers):
             raise self._refusal(f"Illegal RAM offset {offset:x}")
         page = offset >> TARGET_PAGE_BITS
         kind = flags & ~RAM_SAVE_FLAG_CONTINUE
+        if self.postcopy is not None and flags & RAM_SAVE_FLAG_CONTINUE:
+            self.postcopy.passed_over(block, self._next_page, page)
         if kind == RAM_SAVE_FLAG_ZERO:
             await self._load_zero(f, block, page)
         elif kind == RAM_SAVE_FLAG_PAGE:
@@ -208,6 +212,7 @@ class RAMLoadHandlers(SaveVMHandlers):
         f.skip((n - 1) * PAGE_RECORD_SIZE + TARGET_PAGE_SIZE)
         if self.postcopy is not None:
             self.postcopy.place(block, page, n, b"".join(contents))
+            self._next_page = page + n
             return
         block.write_scattered(page, contents)
         self._received(block, page, n)
@@ -230,6 +235,7 @@ class RAMLoadHandlers(SaveVMHandlers):
             f.skip((n - 1) * ZERO_RECORD_SIZE)
         if self.postcopy is not None:
             self.postcopy.place(block, page, n, None)
+            self._next_page = page + n
             return
         block.zero_pages(page, n)
         self._received(block, page, n)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from fakeqemu.host.clock import NS_PER_S
 from fakeqemu.migration.model_flow import Flow
 from fakeqemu.migration.page_sink import PART_OVERHEAD
+from fakeqemu.migration.postcopy_model import CountedSink
 from fakeqemu.migration.ram import BATCH_PAGES, ITERATE_NS, UNLIMITED_BATCH_PAGES, ZERO_BATCH_PAGES, RAMHandlers
-from fakeqemu.migration.rate import MODEL_LINK_BYTES_PER_S
+from fakeqemu.migration.rate import MODEL_LINK_BYTES_PER_S, XFER_LIMIT_RATIO
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 from fakeqemu.system.ramblock import MADE, REAL
 
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.ramblock import RAMBlock
 
+#: (postcopy) of what is left, the share that goes in one step at least
+_STEPS = 256
+
 
 class ModelRAMHandlers(RAMHandlers):
     """RAM of which only real bytes travel (`ram=model`); all else is worked out from the time."""
 
-    __slots__ = ("_flow", "_flowing", "_real")
+    __slots__ = ("_again", "_busy_until_ns", "_flow", "_flowing", "_real")
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
@@ -39,6 +43,9 @@ class ModelRAMHandlers(RAMHandlers):
         self._flowing = False
         # Real pages that have to be put.
         self._real: list[tuple[RAMBlock, int, int]] = []
+        # (postcopy) Until when the link is busy; what is asked for that was only counted.
+        self._busy_until_ns = 0
+        self._again: list[tuple[RAMBlock, int, int]] = []
         outgoing.rate.model_burst = lambda room: self._burst(MADE)(room) * self._sink.page_size
 
     async def save_setup(self, f: QEMUFile) -> None:
@@ -52,6 +59,9 @@ class ModelRAMHandlers(RAMHandlers):
         super().save_cleanup()
 
     async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
+        if self._postcopy:
+            await self._follow(f, until_ns)
+            return
         if not self._any_left():
             return
         rate = self._outgoing.rate
@@ -70,6 +80,55 @@ class ModelRAMHandlers(RAMHandlers):
                 break
         self._flowing = False
         self._flow.add(PART_OVERHEAD)
+
+    # --- postcopy -------------------------------------------------------------------------------------
+
+    async def _follow(self, f: QEMUFile, until_ns: int | None) -> None:
+        """Pages that follow the guest, step by step: as many as go in a window, more when very many are left."""
+        outgoing, clock = self._outgoing, self._vm.host.clock
+        assert isinstance(self._sink, CountedSink)
+        while self._any_left() or self._again:
+            while clock.now_ns() < self._busy_until_ns:
+                await outgoing.wait_until(self._busy_until_ns)
+            again, self._again = self._again, []
+            for block, first, n in again:
+                self._sink.put_again(f, block, first, n)
+            rate = outgoing.rate.bandwidth_limit() or MODEL_LINK_BYTES_PER_S
+            left = max(rate // XFER_LIMIT_RATIO, self.remaining_pages * TARGET_PAGE_SIZE // _STEPS)
+            sent = 0
+            while sent < left and self._any_left():
+                sent += await self._follow_with(f, left - sent)
+            self._busy_until_ns = clock.now_ns() + sent * NS_PER_S // rate
+            await f.flush()
+            if until_ns is not None:
+                return
+
+    async def _follow_with(self, f: QEMUFile, room: int) -> int:
+        """Send the next pages; returns how many bytes they stand for."""
+        urgent = self.has_urgent
+        block, first, n, kind = self._take_run(1 << 40)
+        size = self._sink.size_of(kind)
+        fits = min(n, -(-room // size), self._batch(REAL) if kind == REAL else n)
+        if fits < n:
+            self._give_back(block, first + fits, n - fits)
+        if urgent and self._outgoing.preempt is not None:
+            await self._outgoing.preempt.put(block, first, fits, kind)
+        else:
+            await self._sink.put_pages(f, block, first, fits, kind)
+        return fits * size
+
+    def request(self, block: RAMBlock, first: int, n: int) -> None:
+        super().request(block, first, n)
+        self._ask_again(block, first, n)
+
+    async def send_urgent(self, block: RAMBlock, first: int, n: int) -> None:
+        self._ask_again(block, first, n)
+        await super().send_urgent(block, first, n)
+
+    def _ask_again(self, block: RAMBlock, first: int, n: int) -> None:
+        for other, runs in self._todo:
+            if other is block:
+                self._again += [(block, page, length) for page, length in runs.gaps(first, n)]
 
     def _due_ns(self, pages_left: int) -> int:
         """When all of this pass will have gone; or, earlier, the end of the PART at which no more than so many are left."""
