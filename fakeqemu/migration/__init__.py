@@ -35,13 +35,13 @@ there unless exit-on-error is off.
 
 **Postcopy.** After `migrate-start-postcopy` the loop of passes ends in `postcopy_ram.PostcopySource.run` instead: the devices
 go in one package, the guest runs on the other side (postcopy_load), its pages follow, those first that somebody waits for
-(postcopy_faults, blocktime). A break then only pauses (postcopy_recover).
+(postcopy_faults, blocktime), with postcopy-preempt over a second channel (postcopy_preempt, postcopy_preempt_load). Multifd
+carries no pages then. A break then only pauses (postcopy_recover).
 
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
-Not emulated yet: postcopy with multifd or preempt, and CPR; capabilities can be set, and a migration with one on
-is refused in plain words.
+Not emulated yet: CPR; what needs it can be set, and a migration with it on is refused in plain words.
 
 QEMU: migration/
 """
