@@ -223,6 +223,15 @@ def _context_of(creds: TLSCreds) -> ssl.SSLContext:
     return context
 
 
+def are_dh_params(pem: bytes) -> bool:
+    """Whether the library can use them."""
+    try:
+        _use_dh_params(new_context(True), pem)
+    except ssl.SSLError:
+        return False
+    return True
+
+
 def _use_dh_params(context: ssl.SSLContext, pem: bytes) -> None:
     """The library reads them from a file alone."""
     fd = os.memfd_create("dh-params")

@@ -88,7 +88,9 @@ class TLSCreds(UserCreatable):
                 f"warning: Use of an external DH parameters file '{path}' is deprecated and will be removed in a future release"
             )  # fmt: skip
         data = read_file(path)
-        if b"-----BEGIN DH PARAMETERS-----" not in data:
+        from fakeqemu.crypto.session_openssl import are_dh_params
+
+        if not are_dh_params(data):
             raise QemuError(f"Unable to load DH parameters from {path}: Base64 unexpected header error.")
         return data
 
