@@ -280,7 +280,10 @@ class Outgoing:
         if not exact:
             trace("migrate_pending", size=size, max=threshold, pre=size - postcopy, compat=0, post=postcopy)
         trace(
-            "migrate_pending_exact" if exact else "migrate_pending_estimate", size=size, pre=size - postcopy, post=postcopy
+            "migrate_pending_exact" if exact else "migrate_pending_estimate",
+            size=size,
+            pre=size - postcopy,
+            post=postcopy,
         )
         trace(
             "qemu_savevm_query_pending", exact=exact, final=False, precopy=pending.precopy, stopcopy=pending.stopcopy,

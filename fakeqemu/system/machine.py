@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.threads import MigrationThreads
     from fakeqemu.monitor.dispatch import Dispatcher
+    from fakeqemu.monitor.trace_control import TraceControl
     from fakeqemu.net.announce import Announcer
     from fakeqemu.qapi.compat import Compat
     from fakeqemu.qapi.events import EventHub
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from fakeqemu.system.fds import FdStore
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
-    from fakeqemu.monitor.trace_control import TraceControl
     from fakeqemu.system.yank import YankRegistry
 
 #: Parts of a machine -> the class that is called with the machine when somebody first asks for the part: what a machine

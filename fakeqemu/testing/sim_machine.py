@@ -162,7 +162,7 @@ class SimEmulator(Client):
         self.vm = new_machine(self.host, VersionProfile.load(profile), dict(fake or {}))
         self.vm.dispatcher.check_replies = True  # what is said is held against the profile's schema
         self.vm.on_shutdown.add(lambda _cause: self.host.call_soon(lambda: self._end(self.vm.exit_status)))
-        self.host.log_plain = lambda text: self.said.append(f"{text}\n")  # type: ignore[method-assign]
+        self.host.log_plain = lambda text: self.said.append(f"{text}\n")
         reporter = Reporter(program, self.said.append, self.said.append, self.host.clock.wall_ns)
         try:
             start(self.vm, list(argv), reporter, None)

@@ -351,7 +351,9 @@ class Replay:
         source = self.sides.get("src")
         if self.lab.cuts and source is not None and DEVICE in source.expected() and DEVICE not in source.told():
             # It went on to the switchover: all pages were sent before.
-            unwatch = source.emulator.vm.trace.watch(lambda _event, _fields: self.lab.cut(), "migration_bitmap_sync_end")
+            unwatch = source.emulator.vm.trace.watch(
+                lambda _event, _fields: self.lab.cut(), "migration_bitmap_sync_end"
+            )
             self.until(lambda: self.lab.has_cut)
             unwatch()
         self.lab.cut_if_due()
