@@ -396,10 +396,6 @@ class Incoming:
             state.set(wanted)
         elif not state.autostart:
             state.set(rs.PAUSED)
-        elif wanted == rs.SUSPENDED or state.vm_was_suspended:
-            self._vm.emit("RESUME")
-            state.set(rs.SUSPENDED)
-            state.vm_was_suspended = False
         else:
             await state.vm_start()
 

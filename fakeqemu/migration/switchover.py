@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 class Switchover:
     """The guest of one outgoing migration."""
 
-    __slots__ = ("_old_state", "_outgoing", "_was_running", "guest_left", "stopped")
+    __slots__ = ("_old_state", "_outgoing", "_was_live", "guest_left", "stopped")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
         #: whether the guest was stopped: from then on there is no limit of the bandwidth
         self.stopped = False
         #: what the guest was when we stopped it
-        self._was_running = False
+        self._was_live = False
         self._old_state = ""
         #: whether it has left for good: it runs on the other side
         self.guest_left = False
@@ -42,7 +42,9 @@ class Switchover:
             mig.stats.downtime_start_ns = vm.host.clock.now_ns()
             vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-start")
             self.stopped = True
-            self._was_running = vm.runstate.running
+            if vm.runstate.state == rs.SUSPENDED and not vm.runstate.live:
+                self._wake_guest()
+            self._was_live = vm.runstate.live
             self._old_state = vm.runstate.state
             globals_of(vm).store()
             await vm.runstate.vm_stop_force_state(rs.FINISH_MIGRATE)
@@ -59,6 +61,13 @@ class Switchover:
         elif vm.compat.migration_continue_to_device_state and mig.state == st.ACTIVE:
             mig.set_state(st.DEVICE)
 
+    def _wake_guest(self) -> None:
+        """Releases that cannot stop a suspended guest let it run first; the event comes when the main loop has its turn."""
+        vm = self._outgoing.vm
+        vm.runstate.set(rs.RUNNING)
+        vm.guest.started()
+        vm.host.call_soon(lambda: vm.emit("WAKEUP"))
+
     async def give_back(self) -> None:
         """The migration has failed: the guest goes on as it was. Call with the BQL held."""
         if not self.stopped:
@@ -66,7 +75,7 @@ class Switchover:
         state = self._outgoing.vm.runstate
         if self.guest_left:  # a postcopy that 7.2 has cancelled
             state.set(rs.POSTMIGRATE)
-        elif self._was_running:
+        elif self._was_live:
             await state.vm_start()
         elif state.state == rs.FINISH_MIGRATE:
             state.set(self._old_state)

@@ -476,6 +476,13 @@ ROWS: tuple[CompatRow, ...] = (
         "`Found a zero page with value N`; before, the page is filled with it.",
         ("any", "zero"),
     ),
+    # --- run state ---
+    CompatRow(
+        "runstate_suspended_live",
+        "A guest that has suspended itself can be stopped, and is suspended where it has migrated to.",
+        (((), False), ((9, 0), True)),
+        "`stop` makes it paused (STOP); before, it does nothing, and a migration wakes the guest (WAKEUP).",
+    ),
     # --- vfio ---
     CompatRow(
         "vfio_fd_error_object",

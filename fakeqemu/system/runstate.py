@@ -6,10 +6,15 @@ handlers twice, first all prepare call-backs, then all main ones: ascending prio
 stopping; equal priorities in order of registration when starting, reversed when stopping. A priority is the pair
 (depth of the device in the qdev tree, adjustment); the adjustment is 0 but for the two halves of a parallel transition.
 
+A guest that has suspended itself can be stopped as one that runs, from 9.0 on, and is suspended again when it is started;
+before, it cannot be, and a migration wakes it.
+
 QEMU: system/runstate.c, hw/core/vm-change-state-handler.c
 """
 
 from __future__ import annotations
+
+from fakeqemu.error import QemuError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +103,7 @@ class RunState:
         self.state = PRELAUNCH
         #: whether an incoming guest starts when it has arrived (not given -S, `cont` was asked for)
         self.autostart = True
+        #: stopped while it was suspended
         self.vm_was_suspended = False
         #: sorted by ascending priority, equal ones in order of registration
         self.handlers: list[ChangeStateEntry] = []
@@ -105,6 +111,11 @@ class RunState:
     @property
     def running(self) -> bool:
         return self.state == RUNNING
+
+    @property
+    def live(self) -> bool:
+        """Whether the guest can be stopped: it runs, or is suspended."""
+        return self.running or (self.state == SUSPENDED and self._vm.compat.runstate_suspended_live)
 
     def set(self, new: str) -> None:
         """Move to `new` without telling anybody; a transition QEMU would abort on is a bug of the caller."""
@@ -144,24 +155,34 @@ class RunState:
 
     async def vm_stop(self, state: str) -> None:
         """Stop the guest (STOP event) and move to `state`; nothing happens when it does not run."""
-        if self.running:
-            self._vm.guest.stopped()
+        if self.live:
+            self.vm_was_suspended = not self.running
+            if self.running:
+                self._vm.guest.stopped()
             self.set(state)
             await self.notify(False, state)
             self._vm.emit("STOP")
 
     async def vm_stop_force_state(self, state: str) -> None:
         """As `vm_stop`, and where the guest does not run, move to `state` all the same (as a migration does)."""
-        if self.running:
+        if self.live:
             await self.vm_stop(state)
         else:
             self.set(state)
 
     async def vm_start(self) -> None:
-        """Start the guest: RESUME event, run state running, then the handlers, as QEMU orders it."""
-        if self.running:
+        """Start the guest: RESUME event, run state running (or suspended, as it was), then the handlers, as QEMU orders it.
+
+        Raises QemuError for a suspended guest that has migrated away, where QEMU aborts.
+        """
+        if self.live:
             return
+        new = SUSPENDED if self.vm_was_suspended else RUNNING
+        if new not in TRANSITIONS[self.state]:
+            raise QemuError(f"invalid runstate transition: '{self.state}' -> '{new}'")
+        self.vm_was_suspended = False
         self._vm.emit("RESUME")
-        self.set(RUNNING)
-        await self.notify(True, RUNNING)
-        self._vm.guest.started()
+        self.set(new)
+        await self.notify(True, new)
+        if new == RUNNING:
+            self._vm.guest.started()
