@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: the class behind -global migration.*
 _MIGRATION = "migration"
 #: its properties that are no capability and no parameter, but change something here
-_EMULATED_SETTINGS = ("switchover-ack-legacy",)
+_EMULATED_SETTINGS = ("multifd-clean-tls-termination", "switchover-ack-legacy")
 
 
 class GlobalRefused(QemuError):

@@ -232,6 +232,29 @@ def test_bytes_that_change_on_their_way_are_noticed(pair: Pair) -> None:
     pair.nothing_open(pair.destination)
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_multifd_channels_that_end_without_a_goodbye(clean: bool) -> None:
+    """As 11.1.2 says it, with multifd-clean-tls-termination and without."""
+    both = Pair("11.1", ("multifd", "pause-before-switchover"))
+    use_certificates(both.source, both.destination)
+    both.destination.vm.migration.settings["multifd-clean-tls-termination"] = clean
+    both.destination.execute("migrate-incoming", uri=URI, exit_on_error=False)
+    both.go()
+    assert both.source.execute("query-migrate")["status"] == "pre-switchover"
+    assert both.destination.execute("query-migrate")["status"] == "active"
+    outgoing = both.source.vm.migration.outgoing
+    assert outgoing is not None
+    assert outgoing.multifd is not None
+    outgoing.multifd.yank()
+    both.world.run_for(NS_PER_S)
+    both.source.host.kill()
+    both.world.run_until_idle()
+    desc = both.destination.execute("query-migrate")["error-desc"]
+    unclean = "Cannot read from TLS channel: The TLS connection was non-properly terminated."
+    assert (desc == unclean) == clean
+    both.nothing_open(both.destination)
+
+
 @pytest.mark.parametrize("endpoint", ["source", "destination"])
 @pytest.mark.parametrize(
     ("creds", "why"),
