@@ -14,6 +14,7 @@ from typing import Any
 
 from fakeqemu.qapi.profile import VersionProfile
 from fakeqemu.record import (
+    capture_blocks,
     capture_cpus,
     capture_help,
     capture_qom,
@@ -194,6 +195,13 @@ def _vmstate(emulator: Emulator, writer: ProfileWriter) -> None:
     writer.table("device-vmstate", states, compress=True)
 
 
+def _blocks(emulator: Emulator, writer: ProfileWriter) -> None:
+    profile = _written(writer)
+    outcomes = {name: profile.get("realize", name) for name in profile.keys("realize")}
+    types = {name: profile.get("types", name) for name in profile.keys("types")}
+    writer.table("device-blocks", capture_blocks.capture_blocks(emulator, outcomes, types))
+
+
 STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "interface": _interface,
     "types": _types,
@@ -204,4 +212,5 @@ STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "cpus": _cpus,
     "realize": _realize,
     "vmstate": _vmstate,
+    "blocks": _blocks,
 }

@@ -13,6 +13,7 @@ QEMU: hw/core/qdev.c (device_set_realized)
 from __future__ import annotations
 
 from fakeqemu.error import GENERIC_ERROR, NotEmulated, QemuError
+from fakeqemu.hw.core.device_blocks import add_blocks
 from fakeqemu.hw.core.inventory import MACHINES, PLUGGABLE_TEXT, error_text, outcomes
 from fakeqemu.hw.core.properties import described
 from fakeqemu.hw.pci.ids import class_code
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fakeqemu.migration.register import Blocker, SaveStateEntry
     from fakeqemu.qom.registry import Record
     from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
 
     Outcome = dict[str, Any]
 
@@ -254,10 +256,12 @@ def pci_entry_from_qtree(device: PCIDevice, stanza: str) -> dict[str, Any]:
 class DeviceStates:
     """What a stock device told the migration: its sections, or that it cannot travel."""
 
-    __slots__ = ("blocker", "entries", "vm")
+    __slots__ = ("blocker", "blocks", "entries", "vm")
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
+        #: RAM blocks that are the device's
+        self.blocks: list[RAMBlock] = []
         self.entries: list[SaveStateEntry] = []
         self.blocker: Blocker | None = None
 
@@ -265,6 +269,9 @@ class DeviceStates:
         for entry in self.entries:
             self.vm.savevm.unregister(entry)
         self.entries = []
+        for block in self.blocks:
+            self.vm.ram_blocks.remove(block)
+        self.blocks = []
         if self.blocker is not None:
             self.vm.savevm.del_blocker(self.blocker)
             self.blocker = None
@@ -277,6 +284,7 @@ def register_states(device: DeviceState) -> DeviceStates:
     """
     vm = device.vm
     states = DeviceStates(vm)
+    states.blocks = add_blocks(device)
     machine = _recorded_machine(device)
     record = vm.profile.get("device-sections", device.type_name)[machine] if machine else {}
     sections = record.get("sections")

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""RAM blocks of devices: ROMs and video memory, of which only names and sizes are known. They travel as the guest's RAM does.
+
+The profile's table `device-blocks` has what each PCI device adds with no property; properties change that: a ROM that is
+not wanted (romfile=, rombar=0), video memory of another size (vgamem_mb, vram_size_mb).
+
+QEMU: pci_add_option_rom in hw/pci/pci.c, hw/display
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.hw.core.qdev import DeviceState
+    from fakeqemu.system.ramblock import RAMBlock
+
+_ROM = ".rom"
+#: names of ROMs are no longer than this
+_ROM_NAME_SIZE = 31
+_VIDEO = "vga.vram"
+_MIB = 1 << 20
+
+
+def add_blocks(device: DeviceState) -> list[RAMBlock]:
+    """Give the machine the blocks of a device that was just realized; returns them."""
+    vm = device.vm
+    recorded = vm.profile.get("device-blocks", device.type_name, ())
+    if not recorded:
+        return []
+    from fakeqemu.system.ramblock import RAMBlock
+
+    known = [block.idstr for block in vm.ram_blocks]
+    added = []
+    for name, size in recorded:
+        _, slash, own = name.rpartition("/")
+        idstr = f"{device.qdev_path()}/{own}" if slash else name
+        size = _size(device, own, size)
+        if size and idstr not in known:
+            added.append(RAMBlock(idstr, size))
+    vm.ram_blocks += added
+    return added
+
+
+def _size(device: DeviceState, name: str, recorded: int) -> int:
+    """The size of a block by the device's properties, 0 for none."""
+    if (name.endswith(_ROM) or len(name) == _ROM_NAME_SIZE) and not _has_rom(device):
+        return 0
+    if name == _VIDEO:
+        for option in ("vgamem_mb", "vram_size_mb"):
+            mib = device._values.get(option, 0)
+            if mib:
+                return int(1 << (mib - 1).bit_length()) * _MIB
+    return recorded
+
+
+def _has_rom(device: DeviceState) -> bool:
+    return bool(device._values.get("romfile", _ROM) and device._values.get("rombar", 1))
