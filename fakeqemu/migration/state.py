@@ -222,7 +222,8 @@ class Migration:
             self.outgoing.postcopy.recovery.cancelled()
 
     def _cancel(self) -> None:
-        if self.outgoing is not None and self.state in (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, *POSTCOPY_STATES):
+        running = (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, *POSTCOPY_STATES)
+        if self.outgoing is not None and self.state in running:
             self.set_state(CANCELLING)
             self.outgoing.cancelled()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -102,14 +103,16 @@ def test_every_wait_ends_and_is_in_one_class(fake: dict[str, str], preempt: bool
     assert info["postcopy-vcpu-blocktime"] == [one // NS_PER_MS for one in engine.vcpu_total]
 
 
+def _starts_into(asked: list[int]) -> Callable[[str, dict[str, Any]], None]:
+    return lambda _, fields: asked.append(fields["start"])
+
+
 def test_pages_touched_at_random_are_other_ones_and_the_same_for_a_seed() -> None:
     stories = []
     for order in ("sequential", "random", "random"):
         pair = Pair(fake={"guest.touch-rate": "4M", "guest.touch-order": order})
         asked: list[int] = []
-        pair.destination.vm.trace.watch(
-            lambda _, fields, asked=asked: asked.append(fields["start"]), "migrate_send_rp_req_pages"
-        )
+        pair.destination.vm.trace.watch(_starts_into(asked), "migrate_send_rp_req_pages")
         pair.start(postcopy=MIB)
         pair.completed()
         stories.append(asked)

@@ -21,8 +21,8 @@ class MadePair(Pair):
     """The guest's memory is make-believe, but for a few real pages."""
 
     def __init__(
-        self, ram: str, profile: str = "11.1", *, size: int = 4 * MIB, touch: str = "4M", **capabilities: bool
-    ):
+        self, ram: str, profile: str = "11.1", size: int = 4 * MIB, touch: str = "4M", **capabilities: bool
+    ) -> None:
         self.world = SimWorld(seed=3)
         fakes = ({"ram": ram}, {"ram": ram, "guest.touch-rate": touch, "guest.working-set": "4M"})
         self.source, self.destination = (
@@ -56,7 +56,7 @@ class MadePair(Pair):
 
 
 def numbers(ram: str, profile: str, **capabilities: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    pair = MadePair(ram, profile, postcopy_blocktime=True, **capabilities)
+    pair = MadePair(ram, profile, 4 * MIB, "4M", postcopy_blocktime=True, **capabilities)
     pair.start(precopy=MIB, postcopy=2 * MIB)
     return pair.done()["ram"], query_migrate(pair.destination.vm.migration)
 
