@@ -20,7 +20,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	for bench in start roundtrip memory migrate codec fleet; do $(BIN)/python -m tests.bench.bench_$$bench || exit 1; done
+	for bench in start roundtrip memory migrate codec multifd_send fleet; do $(BIN)/python -m tests.bench.bench_$$bench || exit 1; done
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -73,25 +73,37 @@ class Scheduler:
         self.count_reads = 0
         self._latched = latched
 
+    def _read_count(self) -> int:
+        """The number of channels, read at one of the places where it is needed."""
+        self.count_reads += 1
+        return self.channels
+
     def pick(self, idle: Callable[[int], bool]) -> int:
         """The first idle channel from `next` on; one must be.
 
         QEMU: multifd_send
         """
-        n = self.channels
-        start = self.next % n
-        for skipped in range(n):
-            channel = (start + skipped) % n
+        n = self._read_count()
+        channel = self.next % n
+        for _ in range(self.channels):
             if idle(channel):
-                self.next = (channel + 1) % n
-                self.count_reads += 1 if self._latched else 2 + skipped
+                self.next = (channel + 1) % (n if self._latched else self._read_count())
                 return channel
+            channel = (channel + 1) % (n if self._latched else self._read_count())
         raise AssertionError("no channel is idle")
 
     def everyone(self) -> range:
         """All channels, for a barrier: one loop asks them, a second one waits for them."""
-        self.count_reads += 1 if self._latched else 2 * (self.channels + 1)
-        return range(self.channels)
+        n = self._read_count()
+        if not self._latched:
+            seen = 0
+            while seen < n:  # the rest of the first loop
+                seen += 1
+                n = self._read_count()
+            seen = 0
+            while seen < self._read_count():
+                seen += 1
+        return range(n)
 
 
 class Payload:
