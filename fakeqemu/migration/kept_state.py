@@ -126,6 +126,6 @@ def _parse(text: bytes) -> dict[tuple[str, int], dict[str, Any]] | None:
     """A description's devices; None when this is something else."""
     try:
         devices = json.loads(text)["devices"]
-        return {(one["name"], one["instance_id"]): one for one in devices}
+        return {(one["name"], one["instance_id"]): one for one in devices if vmdesc.is_sound(one)}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

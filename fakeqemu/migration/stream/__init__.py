@@ -17,8 +17,9 @@ Main channel
     06  be32 length, JSON                                 what the FULL sections were made of
 
     section      these records              return_path  the way back: be16 type, be16 length, data
-    ram_page     bodies of "ram"            vmstate      bodies of described devices
-    vmdesc       the JSON                   qemu_file    integers and strings over a channel or over bytes
+    ram_page     bodies of "ram"            vmstate      bodies of described devices: the walk over their fields,
+    vmdesc       the JSON                                with their kinds (vmstate_fields) and lists (vmstate_lists)
+    qemu_file    integers and strings over a channel or over bytes
 
 Body of "ram", version 4: words of be64, low 12 bits flags, the rest the offset in a block
 

@@ -31,6 +31,8 @@ _NUMBER = re.compile(r"\[\d+\]$")
 #: names that many versions of a description have again, or that are numbered by themselves
 _ALWAYS_NUMBERED = ("unused", "config")
 _NEVER_NUMBERED = "_q_"
+#: neither a field is larger than this, nor has a section more pieces; the largest of QEMU's has some thousand
+_MAX_SIZE, _MAX_EFFORT = 1 << 26, 1 << 20
 #: kinds of fields that have members of a description beside their own
 _INLINE = ("tmp", "vstruct")
 
@@ -63,6 +65,38 @@ def _field_size(field: dict[str, Any]) -> int:
     return size
 
 
+def is_sound(desc: object) -> bool:
+    """Whether this, out of a stream, describes a section: names are texts, sizes are sizes, and none takes us for a ride."""
+    return 0 <= _effort(desc) <= _MAX_EFFORT
+
+
+def _effort(desc: object) -> int:
+    """How many pieces such a section has; -1 for what is no description."""
+    if not isinstance(desc, dict) or not isinstance(desc.get("vmsd_name", ""), str):
+        return -1
+    fields, subsections = desc.get("fields", []), desc.get("subsections", [])
+    if not isinstance(fields, list) or not isinstance(subsections, list):
+        return -1
+    efforts = [_field_effort(field) for field in fields]
+    efforts += [_effort(sub) if isinstance(sub, dict) and "vmsd_name" in sub else -1 for sub in subsections]
+    return -1 if -1 in efforts else sum(efforts)
+
+
+def _field_effort(field: object) -> int:
+    if (
+        not isinstance(field, dict)
+        or not isinstance(field.get("name"), str)
+        or not isinstance(field.get("type", ""), str)
+    ):
+        return -1
+    size, count = field.get("size"), field.get("array_len", 1)
+    if not isinstance(size, int) or not isinstance(count, int) or not 0 <= size * count <= _MAX_SIZE or count < 0:
+        return -1
+    struct = field if field.get("type") in _INLINE else field.get("struct")
+    inside = 1 if struct is None else _effort(struct)
+    return -1 if inside < 0 else (1 + inside) * count
+
+
 async def consume(f: QEMUFile, desc: dict[str, Any]) -> bytes:
     """Read the body of a section as its description says; returns the bytes.
 
@@ -90,7 +124,7 @@ async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) 
 
 async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes]) -> None:
     # The description of a scratch copy stands in the field itself.
-    struct = field if field["type"] in _INLINE else field.get("struct")
+    struct = field if field.get("type") in _INLINE else field.get("struct")
     count = field.get("array_len", 1)
     if struct is None:
         parts.append(await f.get_buffer(field["size"] * count))

@@ -20,6 +20,7 @@ QEMU: migration/vmstate-types.c, include/migration/vmstate.h
 from __future__ import annotations
 
 import struct as struct_
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.migration.stream.vmstate import Field, LoadError, Members, load_state, read_member, save_state
@@ -68,36 +69,14 @@ def _hex(value: int, size: int) -> str:
     return f"{value & (1 << 8 * size) - 1:x}"
 
 
-def int8(name: str, **options: Any) -> Field:
-    return integer("int8", name, **options)
-
-
-def int16(name: str, **options: Any) -> Field:
-    return integer("int16", name, **options)
-
-
-def int32(name: str, **options: Any) -> Field:
-    return integer("int32", name, **options)
-
-
-def int64(name: str, **options: Any) -> Field:
-    return integer("int64", name, **options)
-
-
-def uint8(name: str, **options: Any) -> Field:
-    return integer("uint8", name, **options)
-
-
-def uint16(name: str, **options: Any) -> Field:
-    return integer("uint16", name, **options)
-
-
-def uint32(name: str, **options: Any) -> Field:
-    return integer("uint32", name, **options)
-
-
-def uint64(name: str, **options: Any) -> Field:
-    return integer("uint64", name, **options)
+int8 = partial(integer, "int8")
+int16 = partial(integer, "int16")
+int32 = partial(integer, "int32")
+int64 = partial(integer, "int64")
+uint8 = partial(integer, "uint8")
+uint16 = partial(integer, "uint16")
+uint32 = partial(integer, "uint32")
+uint64 = partial(integer, "uint64")
 
 
 def boolean(name: str, **options: Any) -> Field:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakeqemu.error import StreamError
 from fakeqemu.host.sync import run_sync
@@ -28,6 +31,7 @@ def test_a_description_consumes_exactly_its_section(name: str, variant: str) -> 
         data = b64decode(one["data"])
         f = QEMUFile.over(data + b"\x7e")
         desc = described[one["name"], one["instance"]]
+        assert vmdesc.is_sound(desc)
         assert run_sync(vmdesc.consume(f, desc)) == data, one["name"]
         if data:
             with pytest.raises(LoadError, match=r"Failed to load .* state: stream error: -5$"):
@@ -66,6 +70,35 @@ def test_what_is_missing_is_told_as_the_state_itself_would() -> None:
     text = "Loading VM subsection 'dev/more' in 'dev' failed: Failed to load dev/more state: stream error: -5"
     assert failure(len(whole) - 1).desc == text
     assert failure(len(whole) - 1).old_lines == ["Failed to load dev/more:y"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.sampled_from(["", "tmp", "struct", "dev"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["vmsd_name", "fields", "subsections", "name", "type", "size", "array_len", "struct"]),
+            inner,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.binary(max_size=40))
+def test_what_a_stream_says_of_itself_is_not_believed_until_it_makes_sense(value: object, data: bytes) -> None:
+    if vmdesc.is_sound(value):
+        assert isinstance(value, dict)
+        with suppress(LoadError):
+            run_sync(vmdesc.consume(QEMUFile.over(data), value))
+
+
+def test_a_description_that_would_never_end_makes_no_sense() -> None:
+    nothing = {"vmsd_name": "n", "fields": [{"name": "x", "size": 0}]}
+    field: dict[str, object] = {"name": "x", "size": 0, "array_len": 1 << 40, "type": "struct", "struct": nothing}
+    assert not vmdesc.is_sound({"vmsd_name": "dev", "fields": [field]})
+    assert not vmdesc.is_sound({"vmsd_name": "dev", "fields": [{"name": "x", "size": 1 << 40}]})
+    assert vmdesc.is_sound({"vmsd_name": "dev", "fields": [{**field, "array_len": 1000}]})
 
 
 @pytest.mark.parametrize(

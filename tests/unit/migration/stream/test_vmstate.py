@@ -111,9 +111,9 @@ def test_the_description_accounts_for_every_byte(state: dict[str, Any], arrays: 
     state["count"] = len(state["values"])
     data = saved(state)
     desc = vmstate.describe(DEVICE, state, arrays=arrays)
-    f = QEMUFile.over(data + b"next")
+    f = QEMUFile.over(data + FOOTER)
     assert run_sync(vmdesc.consume(f, desc)) == data
-    assert f.available == 4
+    assert f.available == len(FOOTER)
     assert vmdesc.described_size(desc) == len(data)
 
 
