@@ -38,10 +38,13 @@ go in one package, the guest runs on the other side (postcopy_load), its pages f
 (postcopy_faults, blocktime), with postcopy-preempt over a second channel (postcopy_preempt, postcopy_preempt_load). Multifd
 carries no pages then. A break then only pauses (postcopy_recover).
 
+**Background snapshot.** With that capability the guest is stopped for its devices alone; its memory is frozen, and the guest
+goes on while the pages of that moment go, those first that it writes to (background_snapshot).
+
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
-Not emulated yet: CPR; what needs it can be set, and a migration with it on is refused in plain words.
+Not emulated yet: CPR and COLO; what needs them can be set, and a migration with it on is refused in plain words.
 
 QEMU: migration/
 """
