@@ -61,7 +61,8 @@ class GlobalState:
         if name not in TRANSITIONS:
             raise PostLoadError(f"invalid parameter value: {name}")
         self.received = name
-        self._vm.runstate.vm_was_suspended = bool(self.vm_was_suspended)
+        is_suspended = name == SUSPENDED and self._vm.compat.migration_globalstate_suspended
+        self._vm.runstate.vm_was_suspended = bool(self.vm_was_suspended) or is_suspended
 
     @property
     def next_state(self) -> str:
