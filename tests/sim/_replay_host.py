@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fakeqemu.host.channel import Channel
 
 #: what does not happen within this time does not happen
-PATIENCE_NS = 10 * NS_PER_S
+PATIENCE_NS = 30 * NS_PER_S
 
 
 class _SharedPoller(EpollPoller):
