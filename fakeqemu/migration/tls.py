@@ -108,9 +108,9 @@ async def accept(vm: Machine, channel: Channel, kind: str, on_channel: Callable[
         await _in_order(vm, earlier)
     except QemuError as err:
         vm.trace("migration_tls_incoming_handshake_error", err=err.desc)
-        channel.close()
         if incoming.listening:
             vm.error_report(err.desc)
+        channel.close()
         return
     except BaseException:
         channel.close()
