@@ -10,6 +10,9 @@ A machine has fault points (`vm.faults`) wherever QEMU has an error path. This p
 What is raised at a point is what the code there would meet in life, so it goes the way of a real failure: there is no
 other branch for tests. Chance comes from the host, hence a run repeats from its seed.
 
+Whoever is stalled goes on with `injector.release(name)`: from a test that has the machine, `vm.faults.injector`; from
+outside, a step of the scenario that waits for a command or an event.
+
 Reading order: `rule` (what can happen), `catalogue` (which points there are), `injector` (who does it), `link` (a channel
-that misbehaves). From files: `fakeqemu.scenario`.
+that misbehaves), `answers` (QMP commands). From files: `fakeqemu.scenario`.
 """

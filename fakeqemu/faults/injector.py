@@ -23,6 +23,7 @@ from fakeqemu.host.clock import NS_PER_MS
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from fakeqemu.faults.answers import Answers
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Event
     from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -48,6 +49,8 @@ class Injector:
         self._vm = vm
         self.rules: list[Rule] = []
         self.links: list[LinkFault] = []
+        #: answers of QMP commands that are not the usual ones, once there are any
+        self.answers: Answers | None = None
         #: migration channels that are open, in the order in which they were opened
         self.channels: list[FaultyChannel] = []
         #: what has happened so far
@@ -84,15 +87,19 @@ class Injector:
         self.links.clear()
         for name in self.stalled():
             self.release(name)
+        if self.answers is not None:
+            self.answers.clear()
 
     def release(self, name: str = "") -> None:
-        """Let those go on who are stalled by the rule, or by the link fault, of this name."""
+        """Let those go on who are stalled by the rule, the link fault or the answer of this name."""
         stall = self._stalls.pop(name, None)
         if stall is not None:
             stall.set()
         for fault in self.links:
             if name and fault.name == name:
                 fault.release()
+        if self.answers is not None:
+            self.answers.release(name)
 
     def stalled(self) -> list[str]:
         """Names of rules by which somebody is stalled now."""

@@ -35,10 +35,10 @@ class Runner:
             self.injector.add(rule.build())
         for link in scenario.links:
             self.injector.add_link(link.build())
-        self.answers = Answers(vm) if scenario.answers else None
-        if self.answers is not None:
+        if scenario.answers:
+            self.injector.answers = Answers(vm)
             for answer in scenario.answers:
-                self.answers.add(answer.build())
+                self.injector.answers.add(answer.build())
         self._guest_does(scenario.guest)
         self._phases: list[PhaseModel] = list(scenario.guest.phases)
         self._start_ns = vm.host.clock.now_ns()
@@ -111,18 +111,12 @@ class Runner:
             return
         vm.trace("fake_scenario_step", name=step.name)
         if step.release is not None:
-            self.release(step.release)
+            self.injector.release(step.release)
         self._guest_does(step)
         if step.close:
             self.injector.close_channels()
         if step.guest is not None:
             vm.host.start(guest_acts.act(vm, step.guest), "guest")
-
-    def release(self, name: str) -> None:
-        """Let go on what is stalled by the rule, the link or the answer of this name."""
-        self.injector.release(name)
-        if self.answers is not None:
-            self.answers.release(name)
 
     # --- both -----------------------------------------------------------------------------------------
 
@@ -142,8 +136,6 @@ class Runner:
         for unwatch in self._unwatch:
             unwatch()
         self.injector.clear()
-        if self.answers is not None:
-            self.answers.clear()
 
 
 def _is_meant(step: StepModel, fields: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakeqemu.error import QemuError
+from fakeqemu.faults.injector import Injector
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.scenario.load import parse
 from fakeqemu.scenario.runner import Runner
@@ -237,3 +238,16 @@ def test_a_monitor_is_silent_until_it_is_released(machine: SimMachine) -> None:
     start_ns = machine.host.clock.now_ns()
     assert machine.execute("query-status")["status"] == "running"
     assert machine.host.clock.now_ns() - start_ns == 60 * NS_PER_S
+
+
+def test_a_test_that_has_the_machine_releases_what_is_stalled(machine: SimMachine, destination: SimMachine) -> None:
+    play(machine, '[[rules]]\nwhere = "savevm_section_start"\nstall = true\nname = "held"')
+    machine.execute("migrate", uri=URI)
+    machine.world.run_until_idle()
+    assert machine.vm.migration.state == "setup"
+    injector = machine.vm.faults.injector
+    assert isinstance(injector, Injector)
+    assert injector.stalled() == ["held"]
+    injector.release("held")
+    machine.world.run_until_idle()
+    assert destination.vm.runstate.running
