@@ -121,6 +121,20 @@ def test_memory_arrives(profile: str, capabilities: tuple[str, ...]) -> None:
     both.completed()
 
 
+@pytest.mark.parametrize("preempt", [False, True])
+def test_the_guest_may_leave_first(preempt: bool) -> None:
+    both = Pair("11.1", ("postcopy-ram", "postcopy-preempt") if preempt else ("postcopy-ram",))
+    use_certificates(both.source, both.destination)
+    both.source.execute("migrate-set-parameters", max_bandwidth=4096, max_postcopy_bandwidth=0)
+    both.destination.execute("migrate-incoming", uri=URI, exit_on_error=False)
+    both.source.execute("migrate", uri=URI)
+    both.world.run_until(lambda: both.source.vm.migration.state == "active")
+    both.source.execute("migrate-start-postcopy")
+    both.world.run_until_idle()
+    assert "postcopy-active" in [data.get("status") for _, _, data in both.source.events]
+    both.completed()
+
+
 def test_what_travels_cannot_be_read(pair: Pair) -> None:
     seen: list[bytes] = []
 
