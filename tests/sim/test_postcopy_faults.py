@@ -21,10 +21,10 @@ from fakeqemu.testing.sim_machine import SimMachine
 from tests.sim._migrations import ENDED, PATIENCE_NS, Kind, Run
 
 SIDES = ("source", "destination")
-SEEDS = 150
+SEEDS = 80
 PAGES = 256
 #: so many points are tried: the first ones, and others spread over all there are
-EARLY, TRIED = 10, 16
+EARLY, TRIED = 8, 8
 LIMITS = {"max-bandwidth": 64 << 10, "max-postcopy-bandwidth": 1 << 20, "downtime-limit": 1}
 START = {"active": "migrate-start-postcopy"}
 
