@@ -41,6 +41,12 @@ carries no pages then. A break then only pauses (postcopy_recover).
 **Background snapshot.** With that capability the guest is stopped for its devices alone; its memory is frozen, and the guest
 goes on while the pages of that moment go, those first that it writes to (background_snapshot).
 
+**A busy guest** makes passes that never end; with auto-converge it is slowed down until they do (cpu_throttle). How fast it
+is can be measured without a migration (dirtyrate).
+
+**Pages that only count** (`ram=model`): no page travels but real bytes, and time and counters are what they would have been
+(ram_model, model_flow), so that an hour's migration of a terabyte is a few dozen steps.
+
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
