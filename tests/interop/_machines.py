@@ -70,6 +70,11 @@ class Relay:
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
 
+    @property
+    def connections(self) -> int:
+        """How many came, and were passed on."""
+        return len(self._writers) // 2
+
     async def open(self) -> None:
         self._server = await asyncio.start_unix_server(self._accepted, str(self.path))
 
