@@ -402,7 +402,7 @@ class Replay:
         if "gzip" in self.name:
             return  # how well a page is packed depends on what stands in it, which is not recorded
         difference = abs(self.lab.file_size(self.saved_to) - value)
-        assert difference <= (self._sections_bytes if self.home != "/tmp" else 0)
+        assert difference <= (SECTIONS_BYTES if self.home != "/tmp" else 0)
 
     def _compare_failed_start(self, outcome: str) -> None:
         """`WHO exited STATUS: STDERR`, or `WHO closed its monitor; stderr: STDERR`."""
@@ -475,11 +475,6 @@ class Replay:
             self._said.append((side.name, "".join(side.emulator.said)))
         side.emulator.kill()
 
-    @property
-    def _sections_bytes(self) -> int:
-        """By how many bytes PART sections may differ: on the host time goes on while others run."""
-        return SECTIONS_BYTES * (5 if self.home != "/tmp" else 1)
-
     def _bytes(self, ram: dict[str, Any]) -> int:
         """What was sent, but for packed pages: how well they are packed depends on what stands in them."""
         is_packed = '"zlib"' in self.text or '"zstd"' in self.text
@@ -498,7 +493,7 @@ class Replay:
         for name in ("total", "duplicate", "normal", "normal-bytes", "page-size", "remaining", "dirty-sync-count"):
             assert got[name] == expected[name], f"{name}: {got[name]}, not {expected[name]}"
         there, here = self._bytes(expected), self._bytes(got)
-        assert abs(here - there) <= self._sections_bytes, f"transferred: {here}, not {there}"
+        assert abs(here - there) <= SECTIONS_BYTES, f"transferred: {here}, not {there}"
 
 
 def _monitor_path(argv: list[str]) -> str:

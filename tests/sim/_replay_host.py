@@ -39,6 +39,8 @@ class OneOfManyHost(ProcessHost):
     def __init__(self, poller: EpollPoller) -> None:
         super().__init__(poller)
         self.real_threads = False
+        #: pids of those that were given a migration
+        self.programs: list[int] = []
 
     def kill(self) -> None:
         for task in tuple(self.tasks):
@@ -51,6 +53,8 @@ class OneOfManyHost(ProcessHost):
             # A shell takes its time: the first that is written comes through.
             argv = ["/bin/dd", "bs=4096", "count=1", "of=/dev/null", "status=none"]
         channel = super().spawn(argv, name=name)
+        if name == "migration-exec-outgoing":
+            self.programs.append(channel.pid)  # type: ignore[attr-defined]
         if argv == ["/bin/false"]:  # has ended when we write first
             os.waitid(os.P_PID, channel.pid, os.WEXITED | os.WNOWAIT)  # type: ignore[attr-defined]
         return channel
@@ -66,10 +70,22 @@ class RealWorld:
 
     def __init__(self) -> None:
         self._poller = _SharedPoller()
+        self._hosts: list[OneOfManyHost] = []
         self._keeper = self.host("keeper")
 
     def host(self, name: str = "") -> OneOfManyHost:
-        return OneOfManyHost(self._poller)
+        host = OneOfManyHost(self._poller)
+        self._hosts.append(host)
+        return host
+
+    def await_programs(self) -> None:
+        """Wait for the programs whose migration is over: they have written what they got."""
+        self.run_ready()
+        for pid in [pid for host in self._hosts for pid in host.programs]:
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                pass  # its host has heard of it
 
     def run_until(self, goal: Callable[[], bool], patience_ns: int = PATIENCE_NS) -> None:
         """Turn until `goal()`, looked at between turns; raises SimStalled when that takes too long."""

@@ -129,7 +129,10 @@ class Lab:
     # --- files and descriptors -------------------------------------------------------------------------
 
     def file_size(self, path: str) -> int:
-        return os.stat(path).st_size if self._is_real else len(self._world.files.contents[path])
+        if not self._is_real:
+            return len(self._world.files.contents[path])
+        self._world.await_programs()
+        return os.stat(path).st_size
 
     def remove(self, path: str) -> None:
         """Memory is empty when an emulator starts."""
