@@ -9,10 +9,13 @@ A session is bytes in, bytes out. The work behind it is done by Python's `ssl`; 
 cannot: a client without certificates that talks to a real QEMU, and keys shared before with a Python older than 3.13.
 Neither is imported before the first credentials are made.
 
-What a session has found out is told in the words of QEMU and GnuTLS. Three things differ from GnuTLS. A certificate that
-does not lead to a known authority ends the handshake, where QEMU's client ends the connection just after it. Of a priority
-string only the versions of TLS have an effect. A client has a certificate of another authority than the server asks for
-refused, where GnuTLS does not show it.
+What a session has found out is told in the words of QEMU and GnuTLS. What differs, deliberately:
+
+- A certificate that is not to be believed ends the handshake. QEMU ends the connection just after it, so that a destination
+  whose certificate is refused goes `active` and fails; here it says that the handshake failed, and waits for another source.
+- What a certificate may be used for (extendedKeyUsage) is looked at even where it is not critical.
+- A client shows its certificate whatever authorities the server names; GnuTLS keeps one of another authority back.
+- Of a priority string only the versions have an effect, and none before TLS 1.2 is spoken.
 
 Reading order: `tlscreds` and the three beside it, `x509`, `tlssession`, `session_openssl`, `session_tlslite`,
 `channel_tls`.

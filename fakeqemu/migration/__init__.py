@@ -49,7 +49,7 @@ is can be measured without a migration (dirtyrate).
 
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
-Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel.
+Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel, tls.
 Not emulated yet: CPR and COLO; what needs them can be set, and a migration with it on is refused in plain words.
 
 QEMU: migration/
