@@ -190,7 +190,8 @@ class Incoming:
         waits = self._channel is None or (self.multifd is not None and not self.multifd.complete)
         if not waits and self.preempt is not None and self.preempt.wanted and self.state in _PREEMPT_STATES:
             self.preempt.add(channel)
-            self._mig.start(self._process_when_ready(), "mig/dst/main")
+            if self._vm.compat.migration_preempt_early:  # later releases may still look at what the first one is
+                self._mig.start(self._process_when_ready(), "mig/dst/main")
             return
         if not waits or self.state != st.SETUP:
             self._extra.append(channel)

@@ -104,13 +104,14 @@ def test_pages_that_a_vcpu_waits_for_come_first_and_nothing_is_sent_twice() -> N
     assert info["ram"]["normal"] + info["ram"]["duplicate"] == PAGES
 
 
-def test_a_request_is_not_held_back_by_the_bandwidth_limit() -> None:
+def test_a_request_waits_for_the_next_window_of_the_limit_and_no_longer() -> None:
+    """Seen on 7.2.22, 10.0.13 and 11.1.2; from 8.0 on postcopy-preempt is the way round."""
     pair = Pair(fake={"guest.touch-rate": "4M"}, postcopy_blocktime=True)
     pair.start(precopy=MIB, postcopy=MIB // 8)
     pair.completed()
     info = query_migrate(pair.destination.vm.migration)
     assert sum(info["postcopy-latency-dist"]) == pair.source.vm.migration.stats.postcopy_requests
-    assert info["postcopy-latency"] < 100 * NS_PER_MS
+    assert 20 * NS_PER_MS < info["postcopy-latency"] < 100 * NS_PER_MS
 
 
 def test_a_broken_link_pauses_both_sides_and_a_new_one_goes_on() -> None:

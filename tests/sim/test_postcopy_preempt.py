@@ -64,6 +64,19 @@ def test_a_precopy_opens_the_second_channel_only_in_7_2(profile: str) -> None:
     assert ("postcopy_preempt_new_channel" in seen) == (profile == "7.2")
 
 
+def test_a_property_has_later_releases_do_as_7_2_did() -> None:
+    """x-preempt-pre-7-2, which machine types of 7.2 and before set."""
+    pair = preempt_pair()
+    pair.source.vm.migration.settings["x-preempt-pre-7-2"] = True
+    seen: list[str] = []
+    pair.source.vm.trace.watch(lambda name, _: seen.append(name))
+    pair.start(postcopy=MIB)
+    pair.completed()
+    assert seen.index("postcopy_preempt_new_channel") < seen.index("savevm_state_setup")
+    assert pair.source.vm.migration.stats.preempt_bytes > 0
+    assert pair.destination.host.log_lines == []
+
+
 def break_second(pair: Pair) -> None:
     preempt = pair.destination.vm.migration.incoming.preempt  # type: ignore[union-attr]
     assert preempt is not None
