@@ -9,7 +9,7 @@
     hibernate   SUSPEND_DISK, then it shuts down
     wake-up     WAKEUP, run state running: by itself, as by a timer
 
-A guest that does not run does nothing; one that is suspended can only wake up. Seen on 7.2.22 and 11.1.2.
+A guest that does not run does nothing; one that is suspended can only wake up. Compared with 7.2.22 and 11.1.2 (tests/conformance/test_guest_acts.py).
 
 QEMU: system/runstate.c (qemu_system_guest_panicked, qemu_system_suspend, ...)
 """
