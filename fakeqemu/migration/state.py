@@ -168,6 +168,15 @@ class Migration:
             return {}
         return {p["name"]: p.get("default-value") for p in properties if self._option_of(p["name"]) is None}
 
+    def setting(self, name: str) -> Any:
+        """A property of QEMU's object `migration`: by -global, else by the machine type, else by the release; None without it."""
+        vm = self.vm
+        if vm.board is not None and not any((driver, key) == ("migration", name) for driver, key, _ in vm.globals):
+            for entry in vm.profile.get("machine-compat", vm.board.name, []):
+                if (entry["qom-type"], entry["property"]) == ("migration", name) and name in self.settings:
+                    return _value(name, entry["value"], self.settings[name])
+        return self.settings.get(name)
+
     def _option_of(self, name: str) -> str | None:
         """The capability or parameter that a property of QEMU's object `migration` stands for."""
         for option in (name, name.removeprefix("x-")):

@@ -25,13 +25,8 @@ _LEGACY = "switchover-ack-legacy"
 
 def is_legacy(vm: Machine) -> bool:
     """Whether the destination counts: by -global, else by the machine type, else by the release."""
-    if _LEGACY not in vm.migration.settings:
-        return True
-    if vm.board is not None and not any((driver, name) == ("migration", _LEGACY) for driver, name, _ in vm.globals):
-        for entry in vm.profile.get("machine-compat", vm.board.name, []):
-            if (entry["qom-type"], entry["property"]) == ("migration", _LEGACY):
-                return bool(entry["value"] == "on")
-    return bool(vm.migration.settings[_LEGACY])
+    value = vm.migration.setting(_LEGACY)
+    return value is None or bool(value)
 
 
 class SwitchoverAck:

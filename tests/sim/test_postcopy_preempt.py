@@ -10,8 +10,10 @@ import pytest
 from fakeqemu.error import QemuError
 from fakeqemu.faults.injector import Injector, Rule
 from fakeqemu.host.clock import NS_PER_MS
+from fakeqemu.migration.postcopy_preempt import is_early
 from fakeqemu.migration.stats import query_migrate
-from fakeqemu.sim.world import SimStalled
+from fakeqemu.sim.world import SimStalled, SimWorld
+from fakeqemu.testing.sim_machine import SimMachine
 from tests.sim.test_postcopy import DESTINATION_STORY, MIB, PAGES, SOURCE_STORY, Pair
 
 TOUCHING = {"guest.touch-rate": "4M"}
@@ -75,6 +77,14 @@ def test_a_property_has_later_releases_do_as_7_2_did() -> None:
     assert seen.index("postcopy_preempt_new_channel") < seen.index("savevm_state_setup")
     assert pair.source.vm.migration.stats.preempt_bytes > 0
     assert pair.destination.host.log_lines == []
+
+
+@pytest.mark.parametrize(("machine", "early"), [("pc-q35-7.1", True), ("pc-q35-7.2", True), ("pc-q35-8.0", False)])
+def test_the_machine_type_says_when_the_second_channel_is_made(machine: str, early: bool) -> None:
+    vm = SimMachine(SimWorld(seed=1), profile="11.1", board=machine).vm
+    assert is_early(vm) == early
+    vm.globals.append(("migration", "x-preempt-pre-7-2", "off"))
+    assert not is_early(vm)
 
 
 def break_second(pair: Pair) -> None:
