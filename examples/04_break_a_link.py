@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Break the link in the middle of a migration: the guest runs on where it was, and a second try works.
 
-A scenario file says what goes wrong; `fakeqemu faults` lists the points at which a rule can act.
+A scenario file says what goes wrong; `fakeqemu faults` lists the points at which a rule can act, `fakeqemu scenarios`
+files that are ready to be used by name.
 """
 
 import asyncio
