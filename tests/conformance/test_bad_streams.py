@@ -86,3 +86,40 @@ def test_a_damaged_stream_ends_the_process_as_at_a_real_one(case: Case) -> None:
         assert ours["exit"] == 1
     else:
         assert ours == real
+
+
+#: what a socket takes as no stream at all, a file or a program's output is read
+READ = (
+    "header, configuration, EOF",
+    "running",
+    "wrong magic",
+    "version 4",
+    "empty",
+    "cut header",
+    "cut after a section",
+)
+
+
+@pytest.mark.parametrize("scheme", ["file:", "exec:cat "])
+@pytest.mark.parametrize("version", ["11.1", "10.0"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.name in READ], ids=lambda case: case.name)
+async def test_a_damaged_file_ends_as_at_a_real_qemu(case: Case, version: str, scheme: str, directory: Path) -> None:
+    path = directory / "saved"
+    path.write_bytes(case.data)
+    ends = []
+    for kind in (REAL, OURS):
+        vm = await start(
+            kind, directory, kind, "-nodefaults", "-machine", "none", "-incoming", "defer", version=version
+        )
+        try:
+            await vm.execute("migrate-set-capabilities", {"capabilities": [{"capability": "events", "state": True}]})
+            await vm.execute("migrate-incoming", {"uri": f"{scheme}{path}", "exit-on-error": False})
+            if scheme != "file:" and not case.data:  # the end of a pipe is no beginning of a stream: it is waited for
+                ends.append([(await vm.execute("query-migrate"))["status"]])
+                continue
+            await vm.wait_status(*ENDS)
+            told = damage.told(await vm.execute("query-migrate"))
+            ends.append([told, (await vm.execute("query-status"))["status"], stderr_of(vm).partition(": ")[2]])
+        finally:
+            await vm.stop()
+    assert ends[1] == ends[0]
