@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "fakeqemu.net": 3,
     "fakeqemu.migration": 4,
     "fakeqemu.migration.hmp_actions": 6,  # commands, as people type them
+    "fakeqemu.monitor.hmp_trace": 6,
     "fakeqemu.monitor": 5,
     "fakeqemu.vl": 6,
     "fakeqemu.faults": 7,
