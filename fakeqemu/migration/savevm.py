@@ -9,6 +9,7 @@ QEMU: migration/savevm.c (qemu_savevm_state_*)
 
 from __future__ import annotations
 
+from fakeqemu.error import QemuError
 from fakeqemu.migration import configuration, global_state
 from fakeqemu.migration.further_cpus import APIC, with_further_cpus
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
@@ -349,7 +350,10 @@ class SaveVM:
         else:
             described: dict[str, Any] = {"name": entry.idstr, "instance_id": entry.instance_id}
             arrays = self._vm.compat.migration_vmdesc_arrays
-            described.update(vmstate.save_state(self._f, entry.vmsd, entry.opaque, arrays=arrays))
+            try:
+                described.update(vmstate.save_state(self._f, entry.vmsd, entry.opaque, arrays=arrays))
+            except vmstate.PreSaveError as err:
+                raise err if self._vm.compat.migration_error_chain else QemuError(err.old_desc) from None
             self._described.append(described)
         section.put_section_footer(self._f, entry.section_id)
         self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)

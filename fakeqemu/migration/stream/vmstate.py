@@ -34,7 +34,7 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.error import StreamError
+from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile, c_string
 from fakeqemu.migration.stream.section import QEMU_VM_SUBSECTION, put_subsection_header
 
@@ -141,6 +141,14 @@ class PostLoadError(StreamError):
         self.said = said
 
 
+class PreSaveError(QemuError):
+    """A hook found that there is something that cannot be sent. The text is that of 11.1, `old_desc` of older releases."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"pre-save for {name} failed: {reason}")
+        self.old_desc = f"pre-save failed: {name}"
+
+
 class LoadError(StreamError):
     """A load failed. `chain` is the text of 11.1, `lines` what older releases (and 11.1 too) print on stderr."""
 
@@ -174,10 +182,13 @@ class _Repeated(dict[str, Any]):
 def save_state(
     f: QEMUFile, vmsd: VMStateDescription, state: Any, version_id: int = -1, *, arrays: str = MARKED
 ) -> dict[str, Any]:
-    """Write `state` as `vmsd` describes it; returns its description. Raises QemuError when a hook refuses."""
+    """Write `state` as `vmsd` describes it; returns its description. Raises PreSaveError when a hook refuses."""
     version_id = vmsd.version_id if version_id < 0 else version_id
     if vmsd.pre_save is not None:
-        vmsd.pre_save(state)
+        try:
+            vmsd.pre_save(state)
+        except QemuError as err:
+            raise PreSaveError(vmsd.name, err.desc) from None
     try:
         described: dict[str, Any] = {"vmsd_name": vmsd.name, "version": version_id, "fields": []}
         for one in vmsd.fields:

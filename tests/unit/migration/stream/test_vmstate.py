@@ -13,7 +13,7 @@ from fakeqemu.error import QemuError, StreamError
 from fakeqemu.host.sync import run_sync
 from fakeqemu.migration.stream import vmdesc, vmstate
 from fakeqemu.migration.stream.qemu_file import QEMUFile
-from fakeqemu.migration.stream.vmstate import LoadError, PostLoadError, VMStateDescription
+from fakeqemu.migration.stream.vmstate import LoadError, PostLoadError, PreSaveError, VMStateDescription
 from fakeqemu.migration.stream.vmstate_fields import (
     boolean,
     buffer,
@@ -259,6 +259,21 @@ def test_a_save_that_fails_is_cleaned_up_after() -> None:
     with pytest.raises(QemuError, match=r"^cannot$"):
         saved({"x": 0}, vmsd=vmsd)
     assert calls == ["post_save"]
+
+
+def test_a_hook_that_finds_something_that_cannot_be_sent_names_the_description() -> None:
+    def fail(_: Any) -> None:
+        raise QemuError("too much of it")
+
+    calls: list[str] = []
+    vmsd = VMStateDescription(
+        "thing", 1, 0, (uint8("x"),), pre_save=fail, post_save=lambda _: calls.append("post_save")
+    )
+    with pytest.raises(PreSaveError) as caught:
+        saved({"x": 1}, vmsd=vmsd)
+    assert caught.value.desc == "pre-save for thing failed: too much of it"
+    assert caught.value.old_desc == "pre-save failed: thing"
+    assert calls == []
 
 
 # --- fields ---------------------------------------------------------------------------------------------
