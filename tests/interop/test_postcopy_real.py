@@ -90,7 +90,7 @@ class Sides:
 async def sides(request: pytest.FixtureRequest, start_vm: Start, directory: Path) -> Sides:
     kinds = request.param
     source = await start_vm(kinds[0], "src")
-    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", fake="guest.touch-rate=16M")
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", fake="guest.touch-rate=64M")
     return Sides(source, destination, directory)
 
 
@@ -163,7 +163,7 @@ async def test_paused_by_command_and_recovered(sides: Sides, who: str) -> None:
 @pytest.mark.parametrize("kinds", DIRECTIONS[:2], ids=NAMES[:2])
 async def test_older_releases(start_vm: Start, directory: Path, kinds: tuple[str, str], version: str) -> None:
     source = await start_vm(kinds[0], "src", version=version)
-    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", version=version, fake="guest.touch-rate=16M")
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", version=version, fake="guest.touch-rate=64M")
     sides = Sides(source, destination, directory)
     await sides.prepare("postcopy-blocktime", precopy=2 << 20, postcopy=8 << 20)
     await sides.go()
@@ -246,9 +246,9 @@ async def test_older_releases_with_further_channels(
     start_vm: Start, directory: Path, kinds: tuple[str, str], version: str, further: str
 ) -> None:
     source = await start_vm(kinds[0], "src", version=version)
-    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", version=version, fake="guest.touch-rate=16M")
+    destination = await start_vm(kinds[1], "dst", "-incoming", "defer", version=version, fake="guest.touch-rate=64M")
     sides = Sides(source, destination, directory)
-    await sides.prepare(further, precopy=2 << 20, postcopy=8 << 20)
+    await sides.prepare(further, precopy=2 << 20, postcopy=4 << 20)
     await sides.go()
     await destination.wait_status("postcopy-active")
     await touch(sides, RAM_BYTES - PAGE)
