@@ -96,7 +96,7 @@ def _parse_rdma(compat: Compat, text: str) -> dict[str, Any]:
 
 def _parse_socket(compat: Compat, scheme: str, rest: str) -> dict[str, Any]:
     if scheme == "unix":
-        if not rest and compat.migration_uri_words == "early":
+        if not rest:
             raise QemuError("invalid Unix socket address")
         return {"type": "unix", "path": rest}
     if scheme == "fd":
@@ -272,7 +272,11 @@ def listen(
     elif transport == "file":
         channel = _open_file(vm, address, os.O_RDONLY, "migration-file-incoming")
     else:
-        channel = _take_fd(vm, vm.fds.from_param(address["str"]), "migration-fd-incoming")
+        fd = vm.fds.from_param(address["str"])
+        if not vm.compat.migration_fd_file_refused and not _is_open(vm, fd):
+            _warn_of_file(vm)
+            return None  # nobody looks whether it is one, and nothing will ever come from there
+        channel = _take_fd(vm, fd, "migration-fd-incoming")
     vm.host.call_soon(lambda: _arrived(vm, address, vm.faults.channel(channel), on_channel))
     return None
 
@@ -411,12 +415,30 @@ def _take_fd(vm: Machine, fd: int, name: str) -> Channel:
             except OSError:
                 pass  # there is no such descriptor
         raise QemuError("fd: migration to a file is not supported. Use file: instead.")
+    if not _is_socket_or_pipe(vm, fd):
+        _warn_of_file(vm)
     try:
         vm.faults.check(name.replace("-", "_"), fd=fd)
         return vm.host.channel_for_fd(fd, name=name)
     except OSError as err:
         vm.fds.close(fd)
         raise QemuError(f"Unable to use file descriptor: {os.strerror(err.errno or errno.EIO)}") from None
+
+
+def _warn_of_file(vm: Machine) -> None:
+    if vm.compat.migration_fd_file_warned:
+        vm.warn_report("fd: migration to a file is deprecated. Use file: instead.")
+
+
+def _is_open(vm: Machine, fd: int) -> bool:
+    """Whether that is a descriptor of this process."""
+    if not vm.host.real_fds:
+        return True
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _is_socket_or_pipe(vm: Machine, fd: int) -> bool:

@@ -137,6 +137,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`fd: migration to a file is not supported. Use file: instead.`",
     ),
     CompatRow(
+        "migration_fd_file_warned",
+        "`fd:` with what is neither socket nor pipe warns.",
+        (((), False), ((9, 1), True), ((10, 1), False)),
+        "`warning: fd: migration to a file is deprecated. Use file: instead.`, later an error.",
+    ),
+    CompatRow(
         "migration_file_transport",
         "A migration can go to a file: `file:PATH[,offset=SIZE]`.",
         (((), False), ((8, 2), True)),
