@@ -72,6 +72,8 @@ def info_migrate(vm: Machine, flags: list[str] | None = None) -> str:
             text += compact_text(info)
         if "xbzrle-cache" in info:
             text += _compact_xbzrle(info["xbzrle-cache"])
+        if "cpu-throttle-percentage" in info:
+            text += f"CPU Throttle (%): {info['cpu-throttle-percentage']}\n"
     return text
 
 
@@ -195,6 +197,8 @@ def _old_info(vm: Machine, info: dict[str, Any]) -> str:
         text += _old_ram(info["ram"])
     if "xbzrle-cache" in info:
         text += _old_xbzrle(info["xbzrle-cache"])
+    if "cpu-throttle-percentage" in info:
+        text += f"cpu throttle percentage: {info['cpu-throttle-percentage']}\n"
     text += _sockets(info, "socket address")
     if "vfio" in info:
         text += f"vfio device transferred: {info['vfio']['transferred'] >> 10} kbytes\n"

@@ -80,6 +80,24 @@ def test_the_guest_has_its_speed_back_at_the_end(end: str) -> None:
     assert pair.source.vm.guest.throttle == 0
 
 
+@pytest.mark.parametrize(
+    ("profile", "line", "ends"),
+    [
+        ("7.2", "info migrate", "kbytes\r\ncpu throttle percentage: 20\r\n"),
+        ("10.0", "info migrate", "kbytes\r\ncpu throttle percentage: 20\r\n"),
+        ("11.1", "info migrate -a", "clear-bitmap-shift: 18\r\nCPU Throttle (%): 20\r\n"),
+    ],
+)
+def test_people_are_told(profile: str, line: str, ends: str) -> None:
+    pair = Pair(profile)
+    pair.begin(**SLOW)
+    pair.world.run_until(lambda: pair.percentage is not None)
+    text = pair.source.execute("human-monitor-command", **{"command-line": line})
+    assert text.endswith(ends)
+    brief = pair.source.execute("human-monitor-command", **{"command-line": "info migrate"})
+    assert ("hrottle" in brief) == (profile != "11.1")
+
+
 def test_a_new_migration_begins_at_full_speed() -> None:
     pair = Pair()
     pair.begin(**SLOW)
