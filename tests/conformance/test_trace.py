@@ -52,7 +52,8 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
 
 #: not migration_bitmap_sync_*: 11.1 has its last look before it begins RAM's last section, ours within; no one else can tell
 PATTERNS = (
-    "migrate_*", "migration_return*", "migration_thread*", "migration_completion*", "qemu_savevm*", "savevm_*", "vmstate_down*", "runstate*", "vm_state*",
+    "migrate_*", "migration_return*", "migration_thread*", "migration_completion*", "qemu_savevm*", "savevm_*",
+    "vmstate_down*", "runstate*", "vm_state*",
 )  # fmt: skip
 #: disks have an entry of their own for their bitmaps, which ours have not; and that last look
 _NOT_HERE = re.compile("idstr=dirty-bitmap|final=1")
@@ -71,8 +72,8 @@ LINES = (
     "trace-event nosuch* on", "trace-event migrate_set_state", "trace-event migrate_set_state maybe", "trace-event",
     "trace-event migrate_set_state on 7", "info trace-events migrate_set_state 7", "info trace-events nosuch",
     "info trace-events nosuch*", "info trace-events a b c", "log trace:migrate_set_state", "info trace-events migrate_set*",
-    "log none", "log nosuch", "log", "log op", "log trace:nosuch", "log trace:nosuch,trace:-migrate_set_state", "logfile /nosuch/x",
-    "info trace-events migrate_set*", "logfile",
+    "log none", "log nosuch", "log", "log op", "log trace:nosuch", "log trace:nosuch,trace:-migrate_set_state",
+    "logfile /nosuch/x", "info trace-events migrate_set*", "logfile",
 )  # fmt: skip
 
 
