@@ -34,6 +34,7 @@ class MappedRAMSink(PageSink):
 
     __slots__ = ("_blocks", "_each_section", "_packer")
 
+    gap = 0
     zero_size = 0
     page_size = TARGET_PAGE_SIZE
 

@@ -82,6 +82,7 @@ class MultiFDSink(PageSink):
 
     __slots__ = ("_each_section", "_flush_words", "_packer", "_unsent_pages", "_zero_pages")
 
+    gap = 0
     #: a page's share of its packet's header, and its bytes
     zero_size = -(-mp.RAM_PACKET_SIZE // mp.PACKET_PAGES)
     page_size = zero_size + TARGET_PAGE_SIZE

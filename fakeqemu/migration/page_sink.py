@@ -15,6 +15,7 @@ from fakeqemu.migration.stream.ram_page import (
     RAM_SAVE_FLAG_PAGE,
     RAM_SAVE_FLAG_ZERO,
     TARGET_PAGE_BITS,
+    TARGET_PAGE_SIZE,
     ZERO_RECORD_SIZE,
     block_name,
     page_words,
@@ -38,6 +39,8 @@ class PageSink:
 
     __slots__ = ("_detects_zero", "_last_block", "_stats", "_vm")
 
+    #: room that is wanted in front of a page that is read
+    gap = PAGE_RECORD_SIZE - TARGET_PAGE_SIZE
     #: bytes that a zero page and another one take, but for the block's name
     zero_size = ZERO_RECORD_SIZE
     page_size = PAGE_RECORD_SIZE
@@ -122,16 +125,24 @@ class PageSink:
             f.put_buffer(zero_records(first + 1, n - 1))
 
     def _put_normal(self, f: QEMUFile, block: RAMBlock, first: int, n: int) -> None:
+        records = block.records(first, n)
+        if records is not None:  # with room for the word of each
+            self._record(f, block, first, RAM_SAVE_FLAG_PAGE)
+            if n > 1:
+                words = memoryview(page_words(first + 1, n - 1)).cast("Q")
+                records.cast("Q")[PAGE_RECORD_SIZE // 8 :: PAGE_RECORD_SIZE // 8] = words
+            f.put_buffer(records[self.gap :])
+            return
         pages = block.buffers(first, n)
         self._record(f, block, first, RAM_SAVE_FLAG_PAGE)
         if n == 1:
             f.put_buffer(pages[0])
             return
-        words = page_words(first + 1, n - 1)
-        records: list[bytes | bytearray | memoryview] = [b""] * (2 * n - 1)
-        records[::2] = pages
-        records[1::2] = [words[at : at + 8] for at in range(0, len(words), 8)]
-        f.put_buffers(records, n * PAGE_RECORD_SIZE - 8)
+        heads = page_words(first + 1, n - 1)
+        parts: list[bytes | bytearray | memoryview] = [b""] * (2 * n - 1)
+        parts[::2] = pages
+        parts[1::2] = [heads[at : at + 8] for at in range(0, len(heads), 8)]
+        f.put_buffers(parts, n * PAGE_RECORD_SIZE - 8)
 
 
 def postcopy_sink(outgoing: Outgoing) -> PageSink:

@@ -94,6 +94,7 @@ class RAMHandlers(SaveVMHandlers):
             for first, n in block.dirty:
                 runs.add(first, n)
             block.dirty.clear()
+            block.forget()
             found += runs.count - before  # those that still were to be sent got no dirtier
         now_ns = self._vm.host.clock.now_ns()
         self._period_pages += found
@@ -120,6 +121,7 @@ class RAMHandlers(SaveVMHandlers):
         for block in self._vm.ram_blocks:
             if not is_ignored(self._vm, block):
                 block.dirty = PageRuns()
+                block.read_in_order(self._sink.gap)
                 runs = PageRuns()
                 runs.add(0, block.pages)
                 self._todo.append((block, runs))
@@ -174,7 +176,7 @@ class RAMHandlers(SaveVMHandlers):
         self._stats.ram_remaining = lambda: left
         for block, _ in self._todo:
             block.dirty = None
-            block.forget()
+            block.read_anyhow()
         self._todo = []
 
     @property

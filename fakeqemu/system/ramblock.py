@@ -17,6 +17,8 @@ import os
 from _bisect import bisect_left, bisect_right
 from _struct import Struct
 
+from fakeqemu.system.page_runs import PageRuns as PageRuns  # it is known by this name too
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,93 +41,6 @@ _made_unit = Struct("<QQ")
 def made_page(generation: int, page: int) -> bytes:
     """The bytes of a make-believe page: never all zero, different for each generation and page."""
     return _made_unit.pack(generation, page) * (PAGE_SIZE // 16)
-
-
-class PageRuns:
-    """A set of page numbers as sorted runs that neither overlap nor touch."""
-
-    __slots__ = ("_ends", "_starts", "count")
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        #: number of pages
-        self.count = 0
-
-    def add(self, first: int, n: int) -> None:
-        """Put `n` pages from `first` in."""
-        if n <= 0:
-            return
-        last = first + n
-        low = bisect_left(self._ends, first)
-        high = bisect_right(self._starts, last)
-        if low < high:  # runs that overlap or touch become one
-            first = min(first, self._starts[low])
-            last = max(last, self._ends[high - 1])
-            self.count -= sum(self._ends[low:high]) - sum(self._starts[low:high])
-        self._starts[low:high] = [first]
-        self._ends[low:high] = [last]
-        self.count += last - first
-
-    def discard(self, first: int, n: int) -> None:
-        """Take `n` pages from `first` out; those that are not in do not matter."""
-        last = first + n
-        low = bisect_right(self._ends, first)
-        high = bisect_left(self._starts, last)
-        if n <= 0 or low >= high:
-            return
-        starts: list[int] = []
-        ends: list[int] = []
-        if self._starts[low] < first:
-            starts.append(self._starts[low])
-            ends.append(first)
-        if self._ends[high - 1] > last:
-            starts.append(last)
-            ends.append(self._ends[high - 1])
-        self.count += sum(ends) - sum(starts) - (sum(self._ends[low:high]) - sum(self._starts[low:high]))
-        self._starts[low:high] = starts
-        self._ends[low:high] = ends
-
-    def clear(self) -> None:
-        self._starts.clear()
-        self._ends.clear()
-        self.count = 0
-
-    def first_run(self, start: int = 0) -> tuple[int, int] | None:
-        """First page and length of the first run at or after page `start`."""
-        at = bisect_right(self._ends, start)
-        if at == len(self._starts):
-            return None
-        first = max(start, self._starts[at])
-        return first, self._ends[at] - first
-
-    def within(self, first: int, n: int) -> Iterator[tuple[int, int]]:
-        """The runs, or parts of runs, among `n` pages from `first`."""
-        at, last = first, first + n
-        while at < last and (run := self.first_run(at)) is not None and run[0] < last:
-            yield run[0], min(run[1], last - run[0])
-            at = run[0] + run[1]
-
-    def gaps(self, first: int, n: int) -> Iterator[tuple[int, int]]:
-        """The runs of pages among `n` from `first` that are not in."""
-        at, last = first, first + n
-        for start, length in list(self.within(first, n)):
-            if start > at:
-                yield at, start - at
-            at = start + length
-        if at < last:
-            yield at, last - at
-
-    def __contains__(self, page: int) -> bool:
-        at = bisect_right(self._starts, page) - 1
-        return at >= 0 and page < self._ends[at]
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter([(s, e - s) for s, e in zip(self._starts, self._ends, strict=True)])
-
-    def __len__(self) -> int:
-        """Number of runs."""
-        return len(self._starts)
 
 
 class SparseStore:
@@ -246,7 +161,7 @@ class SparseStore:
 class MappedStore:
     """Pages that live in a file or memfd. The descriptor is ours from now on."""
 
-    __slots__ = ("_looked_at", "_offset", "fd")
+    __slots__ = ("_gap", "_in_order", "_looked_at", "_offset", "fd")
 
     shared = True
 
@@ -255,6 +170,23 @@ class MappedStore:
         self._offset = offset
         #: what `runs` has read last, to find out what is zero: who asks then sends it
         self._looked_at: tuple[int, bytearray] = (0, bytearray())
+        #: room in front of each page there
+        self._gap = 0
+        #: whether that is used until `forget`
+        self._in_order = False
+
+    def read_in_order(self, gap: int) -> None:
+        """All pages are going to be read, one after the other, and `forget` is called when they may have changed.
+
+        `gap`: room that `records` is to have in front of each page, a multiple of 8 bytes.
+        """
+        self.forget()
+        self._gap, self._in_order = gap, True
+
+    def read_anyhow(self) -> None:
+        """What `read_in_order` has asked for is over."""
+        self.forget()
+        self._gap, self._in_order = 0, False
 
     def forget(self) -> None:
         """What was read ahead is not wanted any more."""
@@ -269,19 +201,42 @@ class MappedStore:
             if data > at:
                 yield at, data - at, ZERO
             at = data
-            length = min(_LOOK_AHEAD_PAGES, last - at)
-            if length:
+            if at < last:
+                length = self._look(at, min(_LOOK_AHEAD_PAGES, last - at))
                 yield from self._split_by_zero(at, length)
-            at += length
+                at += length
 
-    def _split_by_zero(self, first: int, n: int) -> Iterator[tuple[int, int, str]]:
-        data = _as_new(self._looked_at[1], n * PAGE_SIZE)
+    def _look(self, first: int, n: int) -> int:
+        """Read pages; or go on with those that were. How many there are now from `first` on, at most `n`."""
+        start, data = self._looked_at
+        step = self._gap + PAGE_SIZE
+        left = start + len(data) // step - first
+        if self._in_order and start <= first and left > 0:
+            return min(n, left)
+        data = _as_new(data, n * step)
         self._looked_at = 0, bytearray()
         self._read_into(data, first)
         self._looked_at = first, data
-        if 0 in memoryview(data).cast("Q")[:: PAGE_SIZE // 8].tolist():
-            return _split_by_zero(first, bytes(data))
-        return iter(((first, n, REAL),))  # no page begins with zeroes
+        return n
+
+    def _split_by_zero(self, first: int, n: int) -> Iterator[tuple[int, int, str]]:
+        """What `_look` has read as runs. Most of the time only the first one is wanted."""
+        start, data = self._looked_at
+        step = self._gap + PAGE_SIZE
+        at = (first - start) * step
+        words = memoryview(data)[at : at + n * step].cast("Q")[self._gap // 8 :: step // 8].tolist()
+        if 0 not in words:  # no page begins with zeroes
+            yield first, n, REAL
+            return
+        begun, kind = 0, ""
+        for page, word in enumerate(words):
+            content = at + page * step + self._gap
+            this = REAL if word or not data.startswith(ZERO_PAGE, content) else ZERO
+            if this != kind:
+                if page:
+                    yield first + begun, page - begun, kind
+                begun, kind = page, this
+        yield first + begun, n - begun, kind
 
     def _next_data(self, first: int, last: int) -> int:
         """First page in [first, last) that is no hole, `last` when there is none.
@@ -300,21 +255,39 @@ class MappedStore:
         return data if len(data) == size else data + bytes(size - len(data))
 
     def _read_into(self, data: bytearray, first: int) -> None:
-        count = os.preadv(self.fd, [data], self._offset + first * PAGE_SIZE)
-        if count < len(data):
-            data[count:] = bytes(len(data) - count)
+        """Fill memory with pages and the gaps in front of them."""
+        view = memoryview(data)
+        step = self._gap + PAGE_SIZE
+        pages = [view[at + self._gap : at + step] for at in range(0, len(data), step)] if self._gap else [view]
+        count = os.preadv(self.fd, pages, self._offset + first * PAGE_SIZE)
+        for number in range(count // len(pages[0]), len(pages)):  # behind the end of the file
+            found = max(0, count - number * len(pages[0]))
+            pages[number][found:] = bytes(len(pages[number]) - found)
+
+    def records(self, first: int, n: int) -> memoryview | None:
+        """`n` pages that `runs` has just looked at, each behind its gap; None where there are no gaps."""
+        start, data = self._looked_at
+        step = self._gap + PAGE_SIZE
+        at = (first - start) * step
+        if not self._gap or at < 0 or at + n * step > len(data):
+            return None
+        return memoryview(data)[at : at + n * step]
 
     def buffers(self, first: int, n: int) -> list[bytes | memoryview]:
         """The bytes of `n` pages, a buffer each."""
-        view = self.buffer(first, n)
-        return [view[page : page + PAGE_SIZE] for page in range(0, n * PAGE_SIZE, PAGE_SIZE)]
+        view = self.records(first, n)
+        if view is None:
+            view = self.buffer(first, n)
+            return [view[at : at + PAGE_SIZE] for at in range(0, n * PAGE_SIZE, PAGE_SIZE)]
+        step = self._gap + PAGE_SIZE
+        return [view[at + self._gap : at + step] for at in range(0, n * step, step)]
 
     def buffer(self, first: int, n: int) -> memoryview:
         """The bytes of `n` pages; those that `runs` has just looked at are not read again."""
         start, data = self._looked_at
         at = (first - start) * PAGE_SIZE
         end = at + n * PAGE_SIZE
-        if at < 0 or end > len(data):
+        if self._gap or at < 0 or end > len(data):
             return memoryview(self.read(first, n))
         return memoryview(data)[at:end]
 
@@ -373,19 +346,6 @@ def _as_new(data: bytearray, size: int) -> bytearray:
     return bytearray(size)
 
 
-def _split_by_zero(first: int, data: bytes) -> Iterator[tuple[int, int, str]]:
-    n = len(data) // PAGE_SIZE
-    start = 0
-    kind = ""
-    for page in range(n):
-        this = ZERO if data.startswith(ZERO_PAGE, page * PAGE_SIZE) else REAL
-        if this != kind:
-            if page:
-                yield first + start, page - start, kind
-            start, kind = page, this
-    yield first + start, n - start, kind
-
-
 class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
@@ -438,12 +398,27 @@ class RAMBlock:
         """The bytes of pages, a buffer each: as they were when `runs` looked at them."""
         return self.store.buffers(first, n)
 
+    def read_in_order(self, gap: int) -> None:
+        """All pages are going to be read, with room for so many bytes in front of each in `records`, where that costs
+        nothing; `forget` says when they may have changed, `read_anyhow` that it is over.
+        """
+        if isinstance(self.store, MappedStore):
+            self.store.read_in_order(gap)
+
+    def read_anyhow(self) -> None:
+        if isinstance(self.store, MappedStore):
+            self.store.read_anyhow()
+
+    def records(self, first: int, n: int) -> memoryview | None:
+        """The bytes of pages as they were when `runs` looked at them, each behind its gap; None where there are no gaps."""
+        return self.store.records(first, n) if isinstance(self.store, MappedStore) else None
+
     def buffer(self, first: int, n: int) -> bytes | memoryview:
         """The bytes of pages in one piece, as they were when `runs` looked at them."""
         return self.store.buffer(first, n)
 
     def forget(self) -> None:
-        """The pages were read for the last time: nothing of them needs to be kept at hand."""
+        """Pages may have changed: nothing of what was read counts any more."""
         if isinstance(self.store, MappedStore):
             self.store.forget()
 

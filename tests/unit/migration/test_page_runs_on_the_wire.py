@@ -18,7 +18,7 @@ from fakeqemu.migration.stream.ram_page import (
     page_words,
 )
 from fakeqemu.system.private_store import PrivateStore
-from fakeqemu.system.ramblock import REAL, MappedStore, RAMBlock, SparseStore
+from fakeqemu.system.ramblock import REAL, ZERO, MappedStore, RAMBlock, SparseStore
 
 FLAGS = RAM_SAVE_FLAG_PAGE | RAM_SAVE_FLAG_CONTINUE
 
@@ -114,3 +114,38 @@ def test_of_a_stream_only_what_has_arrived_is_counted() -> None:
     assert count_page_records(data, 0, 5, 100, 3 * PAGE_RECORD_SIZE) == 3
     assert count_page_records(data, 0, 5, 100, 3 * PAGE_RECORD_SIZE - 1) == 2
     assert count_page_records(data, PAGE_RECORD_SIZE, 6, 100, PAGE_RECORD_SIZE) == 0
+
+
+@pytest.mark.parametrize("kind", ["sparse", "mapped", "private"])
+def test_pages_with_gaps_are_the_same_pages(kind: str) -> None:
+    """Room in front of each page, where there is any, is for whoever sends it, and no part of it."""
+    pages = 300  # more than are looked at in one go
+    fd = os.memfd_create("ram")
+    stores = {"sparse": SparseStore, "mapped": lambda: MappedStore(fd), "private": lambda: PrivateStore(fd)}
+    block = RAMBlock("ram", pages * TARGET_PAGE_SIZE, stores[kind]())
+    chance = random.Random(4)
+    content = [
+        bytes(TARGET_PAGE_SIZE) if 50 <= page < 60 else chance.randbytes(TARGET_PAGE_SIZE) for page in range(pages)
+    ]
+    content[70] = bytes(8) + content[70][8:]  # begins as a page of zeroes does
+    block.write_pages(0, b"".join(content[:290]))  # the file is shorter than the block
+    gap = PAGE_RECORD_SIZE - TARGET_PAGE_SIZE
+    block.read_in_order(gap)
+    found: dict[int, bytes] = {}
+    for first, n, what in block.runs():
+        assert what == (ZERO if 50 <= first < 60 or first >= 290 else REAL)
+        if what == ZERO:
+            continue
+        wanted = b"".join(content[first : first + n])
+        assert b"".join(block.buffers(first, n)) == wanted == bytes(block.buffer(first, n))
+        records = block.records(first, n)
+        assert (records is None) == (kind != "mapped")
+        if records is not None:
+            assert len(records) == n * PAGE_RECORD_SIZE
+            ends = range(PAGE_RECORD_SIZE, len(records) + 1, PAGE_RECORD_SIZE)
+            assert b"".join(records[end - TARGET_PAGE_SIZE : end] for end in ends) == wanted
+        found.update((page, content[page]) for page in range(first, first + n))
+    assert sorted(found) == [*range(50), *range(60, 290)]
+    block.read_anyhow()
+    assert block.records(0, 1) is None
+    block.close()
