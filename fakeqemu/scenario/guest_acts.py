@@ -9,7 +9,8 @@
     hibernate   SUSPEND_DISK, then it shuts down
     wake-up     WAKEUP, run state running: by itself, as by a timer
 
-A guest that does not run does nothing; one that is suspended can only wake up. Compared with 7.2.22 and 11.1.2 (tests/conformance/test_guest_acts.py).
+A guest that does not run does nothing; one that is suspended can only wake up. Compared with 7.2.22 and 11.1.2
+(tests/conformance/test_guest_acts.py).
 
 QEMU: system/runstate.c (qemu_system_guest_panicked, qemu_system_suspend, ...)
 """
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING
 from fakeqemu.system import runstate as rs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from fakeqemu.system.machine import Machine
 
@@ -79,7 +81,7 @@ async def _wake_up(vm: Machine) -> None:
     vm.guest.started()
 
 
-ACTS: dict[str, Callable[[Machine], Awaitable[None]]] = {
+ACTS: dict[str, Callable[[Machine], Coroutine[Any, Any, None]]] = {
     "panic": _panic, "crash-dump": _crash_dump, "shutdown": _shutdown, "reboot": _reboot, "suspend": _suspend,
     "hibernate": _hibernate, "wake-up": _wake_up,
 }  # fmt: skip

@@ -21,7 +21,8 @@ TIB, GIB, MIB = 1 << 40, 1 << 30, 1 << 20
 SPEED = 1000
 FAKE = {"clock": f"scaled:{SPEED}", "ram": "model", "guest.dirty-rate": "64M", "guest.working-set": "200G"}
 ARGUMENTS = ("-machine", "none", "-m", "1T")
-PARAMETERS = {"max-bandwidth": 256 * MIB, "zero-page-detection": "none"}
+BANDWIDTH = 256 * MIB  # bytes a second
+PARAMETERS = {"max-bandwidth": BANDWIDTH, "zero-page-detection": "none"}
 #: of real time; the sum of the passes is an hour and a half
 PATIENCE_S = 60
 
@@ -30,7 +31,9 @@ PATIENCE_S = 60
 async def pair(tmp_path: Path) -> AsyncIterator[tuple[Emulator, Emulator]]:
     directory = short_directory(tmp_path)
     source = await start_process(directory, "source", *ARGUMENTS, profile="11.1", fake=FAKE)
-    destination = await start_process(directory, "destination", *ARGUMENTS, "-incoming", "defer", profile="11.1", fake=FAKE)
+    destination = await start_process(
+        directory, "destination", *ARGUMENTS, "-incoming", "defer", profile="11.1", fake=FAKE
+    )
     yield source, destination
     await source.stop()
     await destination.stop()
@@ -54,7 +57,7 @@ async def test_more_than_an_hour_takes_seconds(pair: tuple[Emulator, Emulator], 
     passes = [TIB, 200 * GIB]
     while passes[-1] > 80 * MIB:
         passes.append(passes[-1] // 4)
-    wanted_s = sum(passes) / PARAMETERS["max-bandwidth"]
+    wanted_s = sum(passes) / BANDWIDTH
     assert wanted_s > 3600
     assert info["total-time"] / 1000 == pytest.approx(wanted_s, rel=0.1)
     assert ram["normal-bytes"] == pytest.approx(sum(passes), rel=0.1)

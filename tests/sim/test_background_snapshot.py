@@ -186,7 +186,8 @@ def test_pages_that_only_count_take_their_time(world: SimWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "point", ["ram_write_tracking_ramblock_start", "fake_bg_migration_completion", "vmstate_save", "fake_ram_save_setup"]
+    "point",
+    ["ram_write_tracking_ramblock_start", "fake_bg_migration_completion", "vmstate_save", "fake_ram_save_setup"],
 )
 def test_a_snapshot_that_fails_leaves_the_guest_running(world: SimWorld, point: str) -> None:
     source = machine(world, "source")
