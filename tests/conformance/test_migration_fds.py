@@ -7,6 +7,7 @@ What is compared: the reply, all statuses that events tell, how it ended and why
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -26,8 +27,8 @@ from tests.conformance._real import need_real_qemu
 pytestmark = pytest.mark.real_qemu
 
 PATIENCE_S = 20.0
-#: what the emulator finds a descriptor under that is given by number
-NUMBER = 100
+#: a descriptor that is given by number has this one or the next that is free, in the emulator as here
+LOWEST_NUMBER = 200
 KINDS = ("socket", "pipe", "other-end", "file", "read-only-file", "write-only-file", "null", "directory")
 ENDED = ("completed", "failed")
 
@@ -133,18 +134,16 @@ def run(command: list[str], version: str, kind: str, how: str, *, outgoing: bool
         for other in others:
             stack.enter_context(other)  # type: ignore[arg-type]
         assert isinstance(fd, int)
-        if how == "number":
-            os.dup2(fd, NUMBER)
+        number = fcntl.fcntl(fd, fcntl.F_DUPFD, LOWEST_NUMBER)
         arguments = [] if outgoing else ["-incoming", "defer"]
-        monitor = stack.enter_context(closing(Monitor(command, arguments, [NUMBER] if how == "number" else [])))
-        if how == "number":
-            os.close(NUMBER)
+        monitor = stack.enter_context(closing(Monitor(command, arguments, [number] if how == "number" else [])))
+        os.close(number)
         if how == "name":
             monitor.ask("getfd", [fd], fdname="x")
         elif how == "set":
             monitor.ask("add-fd", [fd], fdset_id=5)
         os.close(fd)
-        uri = {"name": "fd:x", "number": f"fd:{NUMBER}", "set": "file:/dev/fdset/5"}[how]
+        uri = {"name": "fd:x", "number": f"fd:{number}", "set": "file:/dev/fdset/5"}[how]
         stays: dict[str, Any] = {} if outgoing or version == "7.2" else {"exit_on_error": False}
         reply = monitor.ask("migrate" if outgoing else "migrate-incoming", uri=uri, **stays)
         waits = reply == {} and not (kind == "other-end" and not outgoing)  # nothing will ever come from there
