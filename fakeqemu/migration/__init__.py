@@ -22,7 +22,8 @@ The status is now `setup` (state); the reply goes out, and the task `mig/src/mai
     completed                  run state postmigrate; entries clean up
 
 **Pages** go where a sink puts them (page_sink): records of the stream, places in a file (mapped_ram), packets on channels of
-their own (multifd, multifd_ram; the destination's half is multifd_recv).
+their own (multifd, multifd_ram; the destination's half is multifd_recv), or both (multifd_file). Devices may send state on
+such channels too (multifd_device_state).
 
 **Destination.** `-incoming`, or `qmp_migrate_incoming`: `incoming.begin` listens, status `setup`. A connection starts
 `mig/dst/main`: magic, header, configuration (configuration), then section by section (loadvm), each owner reading exactly
