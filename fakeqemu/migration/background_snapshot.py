@@ -92,7 +92,7 @@ class FrozenStore:
 class FrozenBlock(RAMBlock):
     """A block as it was at one moment."""
 
-    __slots__ = ("_of", "_runs", "_wanted", "frozen")
+    __slots__ = ("_runs", "_wanted", "frozen")
 
     def __init__(self, of: RAMBlock, runs: PageRuns, wanted: Callable[[RAMBlock, int, int], None]) -> None:
         """`runs`: the pages that are still to be sent; `wanted(block, first, n)` hears of those that the guest writes."""
@@ -100,7 +100,6 @@ class FrozenBlock(RAMBlock):
         super().__init__(of.idstr, of.used_length, share=of.share, named_file=of.named_file, page_size=of.page_size)
         self.store = self.frozen  # type: ignore[assignment]
         self.guest_address = of.guest_address
-        self._of = of
         self._runs = runs
         self._wanted = wanted
         of.guard = self._about_to_change
@@ -109,12 +108,6 @@ class FrozenBlock(RAMBlock):
         for start, length in list(self._runs.within(first, n)):
             self.frozen.keep(start, length)
             self._wanted(self, start, length)
-
-    def forget(self) -> None:
-        """The last page was sent: the block is nobody's business any more."""
-        self._of.guard = None
-        self._of.dirty = None
-        self.frozen.forget()
 
 
 class BackgroundSnapshot:
@@ -131,11 +124,16 @@ class BackgroundSnapshot:
         outgoing = self._outgoing
         vm, f = outgoing.vm, outgoing.f
         assert f is not None
-        devices = await self._save_devices(savevm, f)
-        while not await outgoing.save_parts(outgoing.rate.exceeded):
-            outgoing.rate.measure()
-            await outgoing.turn()
-            vm.guest.sync()
+        try:
+            devices = await self._save_devices(savevm, f)
+            while not await outgoing.save_parts(outgoing.rate.exceeded):
+                outgoing.rate.measure()
+                await outgoing.turn()
+                vm.guest.sync()
+        finally:
+            for block in vm.ram_blocks:
+                block.guard = block.dirty = None
+                block.read_anyhow()
         await vm.faults.pass_through("fake_bg_migration_completion")
         f.put_buffer(devices)
         await f.flush()
