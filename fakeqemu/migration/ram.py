@@ -86,6 +86,7 @@ class RAMHandlers(SaveVMHandlers):
 
         QEMU: migration_bitmap_sync_precopy
         """
+        self._vm.trace("migration_bitmap_sync_start")
         self._vm.guest.sync()
         found = 0
         for block, runs in self._todo:
