@@ -121,8 +121,8 @@ def test_pages_with_gaps_are_the_same_pages(kind: str) -> None:
     """Room in front of each page, where there is any, is for whoever sends it, and no part of it."""
     pages = 300  # more than are looked at in one go
     fd = os.memfd_create("ram")
-    stores = {"sparse": SparseStore, "mapped": lambda: MappedStore(fd), "private": lambda: PrivateStore(fd)}
-    block = RAMBlock("ram", pages * TARGET_PAGE_SIZE, stores[kind]())
+    store = SparseStore() if kind == "sparse" else MappedStore(fd) if kind == "mapped" else PrivateStore(fd)
+    block = RAMBlock("ram", pages * TARGET_PAGE_SIZE, store)
     chance = random.Random(4)
     content = [
         bytes(TARGET_PAGE_SIZE) if 50 <= page < 60 else chance.randbytes(TARGET_PAGE_SIZE) for page in range(pages)
