@@ -24,7 +24,8 @@ MODULES = (
     "fakeqemu.migration.configuration", "fakeqemu.migration.savevm", "fakeqemu.migration.channel",
     "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.cpu_throttle", "fakeqemu.migration.ram",
     "fakeqemu.migration.switchover",
-    "fakeqemu.migration.return_path", "fakeqemu.migration.outgoing", "fakeqemu.migration.ram_load",
+    "fakeqemu.migration.return_path", "fakeqemu.migration.giving_up", "fakeqemu.migration.outgoing",
+    "fakeqemu.migration.ram_load",
     "fakeqemu.migration.kept_state", "fakeqemu.migration.load_commands", "fakeqemu.migration.loadvm",
     "fakeqemu.net.announce", "fakeqemu.migration.incoming", "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",
 )  # fmt: skip

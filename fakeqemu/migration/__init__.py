@@ -30,7 +30,7 @@ such channels too (multifd_device_state).
 its own bytes, RAM among them (ram_load), commands between (load_commands). Then the guest is started or left as it
 was there, status `completed`, and SHUT 0 goes back.
 
-**Failing.** All ways lead to `Outgoing._give_up`: the first error is kept, the guest goes on where it was stopped, devices
+**Failing.** All ways lead to `giving_up.give_up`: the first error is kept, the guest goes on where it was stopped, devices
 get their notice, the status ends as `failed` or `cancelled`. The destination's way is `Incoming.failed`; the process ends
 there unless exit-on-error is off.
 

@@ -5,7 +5,7 @@
                                                         └─ low enough? ─ stop ─ END ─ FULL ─ (return path) ─ completed
 
 The loop steps by events: the end of a pass, the end of a window of the bandwidth limit, a command, a fault. Whatever goes
-wrong ends in `_give_up`: first error kept, status failed or cancelled, guest running again where it ran.
+wrong ends in `give_up`: first error kept, status failed or cancelled, guest running again where it ran.
 
 QEMU: migration/migration.c (migration_thread)
 """
@@ -17,10 +17,11 @@ from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
+from fakeqemu.migration.giving_up import close, give_up
 from fakeqemu.migration.multifd import MultiFDSend
 from fakeqemu.migration.ram import RAMHandlers
 from fakeqemu.migration.rate import RateWindow
-from fakeqemu.migration.register import FAILED, PRECOPY_DONE, PRECOPY_SETUP
+from fakeqemu.migration.register import PRECOPY_DONE, PRECOPY_SETUP
 from fakeqemu.migration.return_path import ReturnPath
 from fakeqemu.migration.savevm import RAM, SaveVM
 from fakeqemu.migration.stats import INT64_MAX
@@ -134,7 +135,7 @@ class Outgoing:
             if self.vm.compat.migration_failing_state:
                 mig.set_state(st.FAILING)
             mig.set_state(st.FAILED)
-        self._unregister_yank()
+        self.unregister_yank()
 
     async def _connect_and_run(self, opened: Channel | None = None) -> None:
         self._connecting = True
@@ -156,7 +157,7 @@ class Outgoing:
             if self.mig.state != st.CANCELLING:
                 raise
             self.mig.set_state(st.CANCELLED)
-            self._unregister_yank()
+            self.unregister_yank()
             return
         finally:
             self._connecting = False
@@ -190,12 +191,12 @@ class Outgoing:
             else:
                 await self._run_passes(self.savevm)
         except GivenUp:
-            await self._give_up(None)
+            await give_up(self, None)
         except QemuError as err:
-            await self._give_up(err)
+            await give_up(self, err)
         except Exception as err:  # a bug of ours: said loudly, and the guest goes on all the same
             self.vm.report_bug(err, "mig/src/main")
-            await self._give_up(QemuError(f"Internal error: {err!r}"))
+            await give_up(self, QemuError(f"Internal error: {err!r}"))
         else:
             await self._completed()
 
@@ -363,56 +364,12 @@ class Outgoing:
                 vm.runstate.set(rs.POSTMIGRATE)
             await self.savevm.cleanup()
             await vm.savevm.notify(PRECOPY_DONE)
-        await self._close()
+        await close(self)
 
-    # --- giving up ------------------------------------------------------------------------------------
+    # --- the end --------------------------------------------------------------------------------------
 
-    async def _give_up(self, error: QemuError | None) -> None:
-        """Every way of failing ends here: the guest goes on where it was, and the status says what happened."""
-        vm, mig = self.vm, self.mig
-        savevm = self.savevm
-        assert savevm is not None
-        cancelled = mig.state == st.CANCELLING
-        early = vm.compat.migration_failing_state
-        if error is not None and not cancelled:
-            mig.set_error(error)
-        elif error is not None and (mig.error is None or not early):
-            vm.error_report(error.desc)  # a write that waited was broken off: printed, but not the reason of anything
-        if not cancelled:
-            mig.set_state(st.FAILING if early else st.FAILED)
-        if self.multifd is not None:
-            self.multifd.shutdown()
-        await self._close()
-        async with vm.bql:
-            # 11.1 asks devices back before the guest goes on, older ones when all else is done.
-            if early:
-                await vm.savevm.notify(FAILED)
-            await self.switchover.give_back()
-            await savevm.cleanup()
-            if not early:
-                await vm.savevm.notify(FAILED)
-        if mig.error is not None:
-            vm.error_report(mig.error.desc)
-        if cancelled:
-            mig.set_state(st.CANCELLED)
-        elif early:
-            mig.set_state(st.FAILED)
-
-    async def _close(self) -> None:
-        """Break the channel, wait for the return path, give the channel back."""
-        assert self.f is not None
-        if self.multifd is not None:
-            await self.multifd.cleanup()
-        if self.return_path is not None:
-            self.f.shutdown()
-            await self.return_path.join()
-        if self.preempt is not None:
-            await self.preempt.close()
-        assert self.f.channel is not None
-        channels.close(self.vm, self.address, self.f.channel)
-        self._unregister_yank()
-
-    def _unregister_yank(self) -> None:
+    def unregister_yank(self) -> None:
+        """There is nothing to break any more."""
         self.vm.yank.unregister_function(st.YANK_INSTANCE, self._yank)
         self.vm.yank.unregister_instance(st.YANK_INSTANCE)
 
