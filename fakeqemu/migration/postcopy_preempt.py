@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def is_early(vm: Machine) -> bool:
     """Whether the connection is made with the main one, and served by the main task."""
-    return vm.compat.migration_preempt_early or bool(vm.migration.setting("x-preempt-pre-7-2"))
+    return vm.compat.migration_preempt_early or bool(vm.migration.settings.get("x-preempt-pre-7-2"))
 
 
 class PreemptSend:

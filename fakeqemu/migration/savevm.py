@@ -251,7 +251,7 @@ class SaveVM:
         return True
 
     def put_switchover_start(self) -> None:
-        if self._vm.compat.migration_switchover_start:
+        if self._vm.compat.migration_switchover_start and self._vm.migration.settings.get("send-switchover-start", True):
             self.put_command(section.MIG_CMD_SWITCHOVER_START)
 
     async def prepare_postcopy(self) -> None:

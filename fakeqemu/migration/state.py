@@ -121,6 +121,7 @@ class Migration:
         self.multifd_next_channel = 0
         #: properties of QEMU's object `migration` that are no capability and no parameter
         self.settings: dict[str, Any] = self._default_settings()
+        self._apply_machine_type()
         #: set by migrate-continue, migrate_cancel and failures while in pre-switchover
         self.continue_event: Event = vm.host.event()
         self.tasks: list[Task] = []
@@ -135,10 +136,6 @@ class Migration:
     def is_running(self) -> bool:
         """Whether an outgoing migration is in progress."""
         return self.state in RUNNING_STATES
-
-    def is_idle(self) -> bool:
-        """Whether a new outgoing migration may be set up."""
-        return self.state in (NONE, CANCELLED, COMPLETED, FAILED)
 
     def _sends_device_state(self) -> bool:
         """Whether devices may send state on multifd channels. QEMU: multifd_device_state_supported"""
@@ -168,14 +165,16 @@ class Migration:
             return {}
         return {p["name"]: p.get("default-value") for p in properties if self._option_of(p["name"]) is None}
 
-    def setting(self, name: str) -> Any:
-        """A property of QEMU's object `migration`: by -global, else by the machine type, else by the release; None without it."""
+    def _apply_machine_type(self) -> None:
+        """What the machine type says of QEMU's object `migration`, so that an old release is understood; -global comes later."""
         vm = self.vm
-        if vm.board is not None and not any((driver, key) == ("migration", name) for driver, key, _ in vm.globals):
-            for entry in vm.profile.get("machine-compat", vm.board.name, []):
-                if (entry["qom-type"], entry["property"]) == ("migration", name) and name in self.settings:
-                    return _value(name, entry["value"], self.settings[name])
-        return self.settings.get(name)
+        if vm.board is None:
+            return
+        for entry in vm.profile.get("machine-compat", vm.board.name, []):
+            name = entry["property"]
+            # The machine types of a release speak of properties that not every build has.
+            if entry["qom-type"] == "migration" and (name in self.settings or self._option_of(name) is not None):
+                self.set_property(name, _value(name, entry["value"], self._property(name)))
 
     def _option_of(self, name: str) -> str | None:
         """The capability or parameter that a property of QEMU's object `migration` stands for."""
@@ -184,18 +183,22 @@ class Migration:
                 return option
         return None
 
-    def set_global(self, name: str, text: str) -> None:
-        """`-global migration.NAME=TEXT`; the name was found to be one. Raises QemuError for a value that is none."""
+    def _property(self, name: str) -> Any:
+        """A property of QEMU's object `migration`; None for one that this release lacks."""
         option = self._option_of(name)
-        options = self.options
         if option is None:
-            self.settings[name] = _value(name, text, self.settings.get(name))
-        elif option in options.capabilities:
-            new = {**options.capabilities, option: _value(name, text, True)}
-            options.check_capabilities(new)
-            options.capabilities = new
+            return self.settings.get(name)
+        return self.options.on(option) if option in self.options.capabilities else self.options.get(option)
+
+    def set_property(self, name: str, value: Any) -> None:
+        """Give one a value, by the machine type or by -global: nothing is checked."""
+        option = self._option_of(name)
+        if option is None:
+            self.settings[name] = value
+        elif option in self.options.capabilities:
+            self.options.capabilities[option] = bool(value)
         else:
-            options.set_parameters({option: _value(name, text, options.get(option))})
+            self.options.parameters[option] = value
 
     # --- errors ---------------------------------------------------------------------------------------
 

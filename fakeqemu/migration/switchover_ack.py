@@ -25,7 +25,7 @@ _LEGACY = "switchover-ack-legacy"
 
 def is_legacy(vm: Machine) -> bool:
     """Whether the destination counts: by -global, else by the machine type, else by the release."""
-    value = vm.migration.setting(_LEGACY)
+    value = vm.migration.settings.get(_LEGACY)
     return value is None or bool(value)
 
 

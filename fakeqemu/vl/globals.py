@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 #: the class behind -global migration.*
 _MIGRATION = "migration"
 #: its properties that are no capability and no parameter, but change something here
-_EMULATED_SETTINGS = ("multifd-clean-tls-termination", "switchover-ack-legacy")
+_EMULATED_SETTINGS = (
+    "multifd-clean-tls-termination", "multifd-flush-after-each-section", "send-switchover-start", "switchover-ack-legacy",
+    "x-preempt-pre-7-2",
+)  # fmt: skip
 
 
 class GlobalRefused(QemuError):
@@ -55,20 +58,10 @@ def _set_migration(vm: Machine, name: str, text: str) -> None:
     if found is None:
         raise QemuError(f"Property '{_MIGRATION}.{name}' not found")
     value = parse_text(found["type"], name, text)
-    options = vm.migration.options
-    plain = name.removeprefix("x-")
-    for key in (plain, name):
-        if key in options.capabilities:
-            options.capabilities[key] = bool(value)
-            return
-        if key in options.parameters:
-            options.parameters[key] = value
-            return
-    if name in _EMULATED_SETTINGS:
-        vm.migration.settings[name] = value
-        return
-    if value != found.get("default-value"):
+    migration = vm.migration
+    if name in migration.settings and name not in _EMULATED_SETTINGS and value != found.get("default-value"):
         raise NotEmulated(f"-global {_MIGRATION}.{name}")
+    migration.set_property(name, value)
 
 
 def _property(vm: Machine, type_name: str, name: str) -> dict[str, Any] | None:

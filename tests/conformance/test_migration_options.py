@@ -159,3 +159,20 @@ def test_capabilities_with_parameters(version: str, parameters: dict[str, Any], 
     compare(
         version, tmp_path, "-M none", [{"execute": "migrate-set-parameters", "arguments": parameters}, *pairs(version)]
     )
+
+
+@pytest.mark.parametrize("version", ["11.1", "10.0"])
+@pytest.mark.parametrize("machine", ["none", "pc-q35-7.2", "pc-q35-8.0", "pc-i440fx-8.2", "pc-q35-9.2", "q35"])
+@pytest.mark.parametrize(
+    "further", ["", "-global migration.send-switchover-start=on -global migration.zero-page-detection=none"]
+)
+def test_a_machine_type_says_what_an_old_release_understands(
+    version: str, machine: str, further: str, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"execute": "human-monitor-command", "arguments": {"command-line": "info migrate -a"}}
+    asked: list[dict[str, Any]] = [
+        {"execute": "query-migrate-parameters"},
+        {"execute": "query-migrate-capabilities"},
+        settings,
+    ]
+    compare(version, tmp_path, f"-M {machine} -m 16 -nodefaults -S {further}", asked)

@@ -83,7 +83,7 @@ def test_a_property_has_later_releases_do_as_7_2_did() -> None:
 def test_the_machine_type_says_when_the_second_channel_is_made(machine: str, early: bool) -> None:
     vm = SimMachine(SimWorld(seed=1), profile="11.1", board=machine).vm
     assert is_early(vm) == early
-    vm.globals.append(("migration", "x-preempt-pre-7-2", "off"))
+    vm.migration.set_property("x-preempt-pre-7-2", False)  # as -global does
     assert not is_early(vm)
 
 
