@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: MIT
 """State of devices that we do not model, told apart with the description that its own stream brings.
 
-A FULL section has no length, and a device that is only known from a capture (`StockState`) may be in another shape here: a
-subsection that the captured machine did not send, an array of another length. The description stands at the end of the
-stream, behind EOF. So at the first such section all that is still to come is waited for and looked through:
+A FULL section has no length. That of a device which is only known from a capture (`StockState`) is mostly as it was captured,
+in size or at least in shape; where its footer stands behind that, it is taken at once, so that a fault in what follows is found
+when it comes. It may be in another shape: a subsection that the captured machine did not send, an array of another length. What
+it is then the stream tells at its end, behind EOF. So at the first such section all that is still to come is waited for and
+looked through:
 
     FULL ... FULL  00  06 be32 n { JSON }
                    └── found: these words say how long each body is
 
 The bytes stay in the file's buffer and are then read section by section as ever. Where there is no description (a
 postcopy package, `suppress-vmdesc`, a stream that breaks off) the captured one serves.
+
+A shape that the machine itself decides is another matter: places for CPUs, of which here are fewer or more, are a fault. Such a
+section is read as this machine would have it, and its footer missed.
 
 QEMU: scripts/analyze-migration.py
 """
@@ -19,16 +24,19 @@ from __future__ import annotations
 import json
 from struct import Struct
 
+from fakeqemu.host.sync import run_sync
+from fakeqemu.migration import further_cpus
 from fakeqemu.migration.register import StockState
 from fakeqemu.migration.stream import vmdesc
+from fakeqemu.migration.stream.qemu_file import QEMUFile
 from fakeqemu.migration.stream.section import QEMU_VM_EOF, QEMU_VM_SECTION_FOOTER, QEMU_VM_VMDESCRIPTION
+from fakeqemu.migration.stream.vmstate import LoadError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from fakeqemu.migration.register import SaveStateEntry
-    from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
 
 _MARK = bytes((QEMU_VM_EOF, QEMU_VM_VMDESCRIPTION))
@@ -37,6 +45,8 @@ _HEADER = len(_MARK) + 4
 _FOOTER = Struct(">BI")
 #: state of devices, descriptions included, is not larger than this; what is does not end here
 _MAX_SIZE = 1 << 26
+#: more CPUs no board of x86 has
+_MOST_CPUS = 4096
 
 
 class KeptState:
@@ -54,19 +64,73 @@ class KeptState:
 
         Raises StreamError for what no description knows, EndOfStream when bytes are missing.
         """
-        assert entry.stock is not None
+        stock = entry.stock
+        assert stock is not None
         if self._described is None:
+            size = await self._size_here(entry, stock)
+            if size is not None:
+                entry.stock = stock.holding(await self._f.get_buffer(size))
+                return
+            if await self._has_other_places(entry, stock):
+                entry.stock = stock.holding(await vmdesc.consume(self._f, stock.desc))
+                return
             self._described = await self._find()
         own = self._described.get((entry.idstr, entry.instance_id))
-        desc = entry.stock.desc if own is None else own
-        if own is not None and self._ends_as_described(entry, size := vmdesc.described_size(own)):
-            body = await self._f.get_buffer(size)
+        if own is not None:
+            own = further_cpus.with_places(own, further_cpus.places_of(stock.desc))
+        desc = stock.desc if own is None else own
+        if own is not None and self._ends_at(entry, described := vmdesc.described_size(own)):
+            body = await self._f.get_buffer(described)
         else:
             body = await vmdesc.consume(self._f, desc)
         entry.stock = StockState.of(body, desc)
 
-    def _ends_as_described(self, entry: SaveStateEntry, size: int) -> bool:
-        """Whether the section's footer stands where the stream's own description says: then nobody need look inside."""
+    async def _size_here(self, entry: SaveStateEntry, stock: StockState) -> int | None:
+        """The section's size, when it is made as it would be here; None when it is not, or that is not known."""
+        if entry.load_version_id != entry.version_id:
+            return None
+        size = len(stock.data)
+        await self._await_ahead(size)
+        if self._ends_at(entry, size):
+            return size
+        # Subsections may be missing: what is there tells. None is there that the captured machine has not sent.
+        try:
+            size = len(run_sync(vmdesc.consume(QEMUFile.over(self._ahead()), stock.desc)))
+        except LoadError:
+            return None
+        return size if self._ends_at(entry, size) else None
+
+    async def _has_other_places(self, entry: SaveStateEntry, stock: StockState) -> bool:
+        """Whether the section is as here but for the number of CPUs."""
+        here = further_cpus.places_of(stock.desc)
+        if not here:
+            return False
+        each = further_cpus.place_size(stock.desc)
+        least = len(stock.data) - here * each
+        for count in range(1, _MOST_CPUS):
+            size = least + count * each
+            if self._f.available < size + _FOOTER.size:
+                await self._await_ahead(size)
+                if self._f.available < size + _FOOTER.size:
+                    break
+            if count != here and self._ends_at(entry, size):
+                return True
+        return False
+
+    def _ahead(self) -> bytes:
+        data, at = self._f.buffered()
+        return bytes(data[at : at + self._f.available])
+
+    async def _await_ahead(self, size: int) -> None:
+        """Wait for a body of `size` and its footer, which stay where they are."""
+        ended = self._f.end
+        if self._f.available < size + _FOOTER.size:
+            await self._f.peek(size + _FOOTER.size)
+            if ended is None:
+                self._f.end = None  # only looked at: what comes before it is to be read yet
+
+    def _ends_at(self, entry: SaveStateEntry, size: int) -> bool:
+        """Whether the section's footer stands behind a body of `size`: then nobody need look inside."""
         if self._f.available < size + _FOOTER.size:
             return False
         data, at = self._f.buffered()

@@ -223,6 +223,12 @@ class StockState:
         """State that is at hand."""
         return cls(lambda: (data, desc))
 
+    def holding(self, data: bytes) -> StockState:
+        """State of the same make with other contents."""
+        other = StockState(self._read)
+        other._data, other._desc = data, self._desc
+        return other
+
     @property
     def data(self) -> bytes:
         """The body of the section: as captured, or as it came in last."""

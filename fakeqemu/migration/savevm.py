@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from fakeqemu.error import QemuError
 from fakeqemu.migration import configuration, global_state
-from fakeqemu.migration.further_cpus import APIC, with_further_cpus
+from fakeqemu.migration.further_cpus import APIC, with_further_cpus, with_place_bytes, with_places
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
 from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
@@ -38,6 +38,7 @@ _ALIASES = {("i8254", 0): 0x40, ("i8259", 0): 0x20, ("i8259", 1): 0xA0, ("fdc", 
 _SENT = {
     section.MIG_CMD_OPEN_RETURN_PATH: "savevm_send_open_return_path",
     section.MIG_CMD_SWITCHOVER_START: "savevm_send_switchover_start",
+    section.MIG_CMD_ENABLE_COLO: "savevm_send_colo_enable",
 }
 #: of a machine that nothing is known of
 _SECTIONS = [{"name": TIMER, "section_id": 0}, {"name": GLOBALSTATE, "section_id": 3}]
@@ -100,7 +101,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
         elif name == GLOBALSTATE:
             entry.vmsd, entry.opaque = global_state.description(vm), global_state.GlobalState(vm)
         elif (desc := devices.get((name, one.get("like", entry.instance_id)))) is not None:
-            entry.stock = StockState(_reader(one["data"], {**desc, "instance_id": entry.instance_id}))
+            entry.stock = StockState(_reader(vm, one["data"], {**desc, "instance_id": entry.instance_id}))
         else:
             continue
         if entry.vmsd is not None:
@@ -113,11 +114,14 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
     return front, back
 
 
-def _reader(data: str, description: dict[str, Any]) -> Callable[[], tuple[bytes, dict[str, Any]]]:
+def _reader(vm: Machine, data: str, description: dict[str, Any]) -> Callable[[], tuple[bytes, dict[str, Any]]]:
     def read() -> tuple[bytes, dict[str, Any]]:
         from binascii import a2b_base64
 
-        return a2b_base64(data), description
+        body, count = a2b_base64(data), 1 if vm.board is None else vm.board.smp.maxcpus
+        if count == 1:
+            return body, description
+        return with_place_bytes(body, description, count), with_places(description, count)
 
     return read
 

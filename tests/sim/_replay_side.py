@@ -32,16 +32,8 @@ NOT_PRINTED = ("qemu-system-x86_64: Unable to shutdown socket: Transport endpoin
 #: parts of recordings that are left out: emulators by name, and cases; with what they need that is not there. Further,
 #: emulators that migrate with x-colo.
 EMULATORS_LEFT_OUT = {"ivshmem-peer": "ivshmem, and CPR", "onlymig": "ivshmem", "p9": "-fsdev"}
-_READ_AHEAD = (
-    "a destination that loads devices before it has read the description behind them: the source hears at once"
-)
 CASES_LEFT_OUT = {
-    "another device in the slot": _READ_AHEAD,
-    "device in another slot": _READ_AHEAD,
-    "device only on the source": _READ_AHEAD,
     "dirty-bitmaps only on the source": "block devices",
-    "one more vCPU on the destination": _READ_AHEAD,
-    "one more vCPU on the source": _READ_AHEAD,
     "virtio-net queues": "network devices",
 }
 

@@ -11,6 +11,7 @@ import pytest
 from fakeqemu.error import StreamError
 from fakeqemu.host.channel import Channel
 from fakeqemu.host.sync import run_sync
+from fakeqemu.migration.further_cpus import with_place_bytes, with_places
 from fakeqemu.migration.kept_state import KeptState
 from fakeqemu.migration.register import SaveStateEntry, StockState
 from fakeqemu.migration.stream import vmdesc
@@ -96,3 +97,52 @@ def test_an_unknown_subsection_is_refused() -> None:
     stream = described(b"aa" + SUBSECTION, CAPTURED)
     with pytest.raises(StreamError, match="VM subsection 'dev/more' in 'dev' does not exist"):
         run_sync(KeptState(machine(), QEMUFile.over(stream)).load(entry()))
+
+
+class Live(Pieces):
+    """Its source waits: nobody may ask for more than there is."""
+
+    async def read(self, size: int) -> bytes:
+        assert self._data, "more was asked for than a whole section with its footer"
+        return await super().read(size)
+
+
+def began(version: int, desc: dict[str, Any], body: bytes) -> SaveStateEntry:
+    one = SaveStateEntry("dev", 0, version)
+    one.load_section_id, one.load_version_id = 9, version
+    one.stock = StockState.of(body, desc)
+    return one
+
+
+@pytest.mark.parametrize("body", [BODY.replace(b"aa", b"xy"), b"xybbb"])
+def test_a_section_of_a_known_shape_is_taken_when_it_is_there(body: bytes) -> None:
+    one = began(3, OWN, BODY)
+    # What follows in any stream: here it is as long as what may be missing.
+    f = QEMUFile(Live(body + AFTER + bytes(len(BODY) - len(body)), 4))
+    run_sync(KeptState(machine(), f).load(one))
+    assert one.stock is not None
+    assert (one.stock.data, one.stock.desc) == (body, OWN)
+    assert run_sync(f.get_buffer(len(AFTER))) == AFTER
+
+
+def plugs(count: int) -> tuple[dict[str, Any], bytes]:
+    """A device that plugs CPUs, and its state."""
+    row: dict[str, Any] = {"name": "devs", "size": 2, "type": "struct"}
+    row["struct"] = {"vmsd_name": "CPU hotplug device state", "fields": [{"name": "x", "size": 2}]}
+    state = {"vmsd_name": "CPU hotplug state", "fields": [{"name": "selector", "size": 4}, row]}
+    sub = {"vmsd_name": "dev/cpuhp", "fields": [{"name": "hp", "type": "struct", "struct": state, "size": 6}]}
+    one = {**CAPTURED, "subsections": [sub]}
+    body = b"aa\x05\x09dev/cpuhp\0\0\0\1" + bytes(6)
+    return with_places(one, count), with_place_bytes(body, one, count)
+
+
+@pytest.mark.parametrize(("here", "there"), [(2, 1), (1, 2), (3, 9)])
+def test_places_for_another_number_of_cpus_are_missed_at_the_footer(here: int, there: int) -> None:
+    desc, mine = plugs(here)
+    body = plugs(there)[1]
+    assert len(body) - len(mine) == 2 * (there - here)
+    one = began(1, desc, mine)
+    f = QEMUFile(Live(body + AFTER + bytes(8), 64))
+    run_sync(KeptState(machine(), f).load(one))
+    assert f.read_total - f.available == len(mine)
+    assert run_sync(f.get_buffer(len(AFTER))) != AFTER
