@@ -138,7 +138,8 @@ class SendChannel:
     """One connection and the packet that waits for it."""
 
     __slots__ = (
-        "_channel", "_compression", "_id", "_multifd", "_wake", "created", "has_sent_pages", "payload", "sync_wanted", "task"
+        "_channel", "_compression", "_id", "_multifd", "_packets", "_pages", "_wake", "created", "has_sent_pages", "payload",
+        "sync_wanted", "task",
     )  # fmt: skip
 
     #: how error texts call the channel
@@ -150,6 +151,8 @@ class SendChannel:
         self._channel: Channel | None = None
         self._compression = multifd_compress.compression(multifd.vm.migration.options, sending=True)
         self._wake: Any = None
+        #: what has gone out
+        self._packets = self._pages = 0
         #: connected, and its first packet sent
         self.created = False
         self.payload: Payload | DeviceState | None = None
@@ -187,7 +190,7 @@ class SendChannel:
             if not multifd.ending:
                 raise
         finally:
-            vm.trace("multifd_send_thread_end", id=self._id)
+            vm.trace("multifd_send_thread_end", id=self._id, packets=self._packets, pages=self._pages)
             channel, self._channel = self._channel, None
             if channel is not None:
                 try:
@@ -255,6 +258,7 @@ class SendChannel:
         packet = mp.DevicePacket(part.idstr, part.instance_id, len(part.data))
         assert self._channel is not None
         await self._channel.write(packet.pack(), part.data)
+        self._packets += 1
         multifd.stats.multifd_bytes += mp.DEVICE_PACKET_SIZE + len(part.data)
 
     async def _send_sync(self) -> None:
@@ -274,6 +278,8 @@ class SendChannel:
         buffers = [packet.pack(), *data]
         for at in range(0, len(buffers), _MAX_BUFFERS):
             await channel.write(*buffers[at : at + _MAX_BUFFERS])
+        self._packets += 1
+        self._pages += packet.normal_pages
         multifd.stats.multifd_bytes += mp.RAM_PACKET_SIZE + packet.next_packet_size
 
     def shutdown(self) -> None:

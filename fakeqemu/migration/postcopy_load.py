@@ -162,7 +162,7 @@ class PostcopyIncoming:
         """From now on pages come on their own, while what else is in the package is loaded; raises LoadFault."""
         if self.phase not in (ADVISE, DISCARD):
             raise load.fault(errno.EPERM, f"CMD_POSTCOPY_LISTEN in wrong postcopy state ({self.phase})")
-        self._vm.trace("loadvm_postcopy_handle_listen")
+        self._vm.trace("loadvm_postcopy_handle_listen", stage="enter")
         preempt = self._incoming.preempt
         if preempt is not None:
             await preempt.listen(self)
@@ -181,6 +181,7 @@ class PostcopyIncoming:
         self._incoming.set_state(st.POSTCOPY_DEVICE if waits else st.POSTCOPY_ACTIVE)
         self.faults = FaultSource(self._vm, self)
         self._listener = self._vm.migration.start(self._listen(), "mig/dst/listen")
+        self._vm.trace("loadvm_postcopy_handle_listen", stage="return")
 
     async def run(self, load: LoadVM) -> None:
         """The guest goes on here; raises LoadFault."""
@@ -298,7 +299,7 @@ class PostcopyIncoming:
 
     async def _ask_for(self, block: RAMBlock, first: int, n: int) -> None:
         data = _REQUEST.pack(first << TARGET_PAGE_BITS, n << TARGET_PAGE_BITS)
-        self._vm.trace("migrate_send_rp_req_pages", name=block.idstr, start=first << TARGET_PAGE_BITS, len=n)
+        self._vm.trace("fake_migrate_send_rp_req_pages", name=block.idstr, start=first << TARGET_PAGE_BITS, len=n)
         if block is self._last_block:
             await self._load.send(rp.MIG_RP_MSG_REQ_PAGES, data)
             return

@@ -63,7 +63,7 @@ class SourceRecovery:
         await self._disconnect()
         for line in st.POSTCOPY_PAUSED_LINES:
             self._vm.error_report(line)
-        self._vm.trace("postcopy_pause")
+        self._vm.trace("fake_postcopy_pause")
         mig.set_state(st.POSTCOPY_PAUSED)
 
     async def wait_until_resumed(self) -> None:

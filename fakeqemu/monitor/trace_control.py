@@ -231,6 +231,7 @@ _ADAPTED: dict[tuple[str, str | None], Adapt] = {
     ("mark_postcopy_blocktime_begin", None): lambda _, f: (f["addr"], 0, f["time"], f["cpu"], f["received"]),
     ("mark_postcopy_blocktime_end", None): lambda _, f: (f["addr"], 0, f["time"], f["affected_cpu"]),
     ("migration_return_path_end_after", ""): lambda *_: (),
+    ("multifd_send_thread_end", "channel %u packets %lu"): lambda _, f: (f["id"], f["packets"]),
     ("monitor_qmp_cmd_in_band", None): lambda _, f: (_id_text(f["id"]),),
     ("monitor_qmp_cmd_out_of_band", None): lambda _, f: (_id_text(f["id"]),),
     ("source_return_path_thread_switchover_acked", ""): lambda *_: (),

@@ -112,7 +112,7 @@ def test_pages_touched_at_random_are_other_ones_and_the_same_for_a_seed() -> Non
     for order in ("sequential", "random", "random"):
         pair = Pair(fake={"guest.touch-rate": "4M", "guest.touch-order": order})
         asked: list[int] = []
-        pair.destination.vm.trace.watch(_starts_into(asked), "migrate_send_rp_req_pages")
+        pair.destination.vm.trace.watch(_starts_into(asked), "fake_migrate_send_rp_req_pages")
         pair.start(postcopy=MIB)
         pair.completed()
         stories.append(asked)
