@@ -46,9 +46,9 @@ def block_name(idstr: str) -> bytes:
     return bytes((len(name),)) + name
 
 
-def zero_records(first_page: int, n: int) -> bytearray:
-    """`n` zero page records from `first_page` on, all going on with the same block."""
-    start = first_page << TARGET_PAGE_BITS | RAM_SAVE_FLAG_ZERO | RAM_SAVE_FLAG_CONTINUE
+def _zero_records_below(n: int) -> bytes:
+    """`n` zero page records from page 0 on."""
+    start = RAM_SAVE_FLAG_ZERO | RAM_SAVE_FLAG_CONTINUE
     words = array("Q", range(start, start + (n << TARGET_PAGE_BITS), TARGET_PAGE_SIZE))
     if sys.byteorder == "little":
         words.byteswap()
@@ -56,6 +56,28 @@ def zero_records(first_page: int, n: int) -> bytearray:
     records = bytearray(ZERO_RECORD_SIZE * n)
     for column in range(8):
         records[column::ZERO_RECORD_SIZE] = columns[column::8]
+    return bytes(records)
+
+
+#: pages in whose records no more than the three lowest bytes of the address differ, and those of the first such pages
+_ALIKE_BITS = 12
+_FIRST_RECORDS = _zero_records_below(1 << _ALIKE_BITS)
+
+
+def zero_records(first_page: int, n: int) -> bytearray:
+    """`n` zero page records from `first_page` on, all going on with the same block."""
+    records = bytearray()
+    page, end = first_page, first_page + n
+    while page < end:
+        low = page & (1 << _ALIKE_BITS) - 1
+        count = min(end - page, (1 << _ALIKE_BITS) - low)
+        at = len(records)
+        records += memoryview(_FIRST_RECORDS)[low * ZERO_RECORD_SIZE : (low + count) * ZERO_RECORD_SIZE]
+        # What is above is the same in all of these.
+        for column, value in enumerate((page >> _ALIKE_BITS).to_bytes(5, "big")):
+            if value:
+                records[at + column :: ZERO_RECORD_SIZE] = bytes((value,)) * count
+        page += count
     return records
 
 
