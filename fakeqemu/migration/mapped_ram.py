@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: pages of one system call
 _BATCH_PAGES = 256
+_UINT64_MASK = (1 << 64) - 1
 
 
 class MappedRAMSink(PageSink):
@@ -102,6 +103,8 @@ async def load_block(f: QEMUFile, block: RAMBlock, channels: MultiFDFileRecv | N
             f"Could not read whole mapped-ram migration header (expected {format.HEADER.size}, got {len(data)} bytes)"
         )
     header = format.parse_header(await f.get_buffer(format.HEADER.size))
+    if header.pages_offset % TARGET_PAGE_SIZE:
+        raise StreamError(f"Error reading ramblock {block.idstr} pages, region has bad alignment")
     size = format.bitmap_size(block.pages)
     try:
         bitmap = await f.get_at(header.bitmap_offset, size)
@@ -118,7 +121,10 @@ async def load_block(f: QEMUFile, block: RAMBlock, channels: MultiFDFileRecv | N
             await _load_pages(f, block, header.pages_offset, first, n)
         if block.received is not None:
             block.received.add(first, n)
-    f.seek(header.pages_offset + block.used_length)
+    try:
+        f.seek(header.pages_offset + block.used_length & _UINT64_MASK)
+    except (OSError, OverflowError):
+        raise EndOfStream from None
 
 
 async def _load_pages(f: QEMUFile, block: RAMBlock, pages_offset: int, first: int, n: int) -> None:
