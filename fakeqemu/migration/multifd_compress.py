@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     Buffers = Sequence[bytes | memoryview]
 
+_MAX_PAGES_SIZE = mp.PACKET_PAGES * 4096
 #: QEMU's receivers have room for compressed bytes of twice a packet's pages
-_MAX_COMPRESSED = 2 * mp.PACKET_PAGES * 4096
+_MAX_COMPRESSED = 2 * _MAX_PAGES_SIZE
 
 
 class Compression:
@@ -162,16 +163,46 @@ class _Zstandard:
         return pack
 
     def receiver(self) -> Any:
-        decompressor = self._module.ZstdDecompressor().decompressobj()
+        room = _Room()
+        # What a packet may hold comes in one piece: of several the last one would only come with the next packet.
+        writer = self._module.ZstdDecompressor().stream_writer(room, write_size=_MAX_PAGES_SIZE + 1)
 
-        def unpack(data: bytes | memoryview, _limit: int) -> bytes:
+        def unpack(data: bytes | memoryview, limit: int) -> bytes:
+            room.empty(limit)
             try:
-                pages: bytes = decompressor.decompress(data)
+                writer.write(data)
             except self._module.ZstdError as err:
                 raise QemuError(_reason(err)) from None
-            return pages
+            except _Full:
+                pass
+            return bytes(room.data)
 
         return unpack
+
+
+class _Full(Exception):
+    """There is more than was asked for."""
+
+
+class _Room:
+    """A file that takes what is unpacked, up to a limit: the few bytes of a packet may stand for gigabytes."""
+
+    __slots__ = ("_limit", "data")
+
+    def __init__(self) -> None:
+        self._limit = 0
+        self.data = bytearray()
+
+    def empty(self, limit: int) -> None:
+        self._limit = limit
+        self.data = bytearray()
+
+    def write(self, part: bytes) -> int:
+        """Raises _Full."""
+        self.data += part[: self._limit - len(self.data)]
+        if len(self.data) == self._limit:
+            raise _Full
+        return len(part)
 
 
 def _reason(err: Exception) -> str:

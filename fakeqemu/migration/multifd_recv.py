@@ -19,7 +19,7 @@ from __future__ import annotations
 from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration import multifd, multifd_compress, multifd_ram
 from fakeqemu.migration.stream import multifd_packet as mp
-from fakeqemu.migration.stream.qemu_file import SOCKET, channel_error
+from fakeqemu.migration.stream.qemu_file import READ_SIZE, SOCKET, channel_error
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 
 TYPE_CHECKING = False
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from fakeqemu.system.machine import Machine
 
 _UNEXPECTED_END = "Unexpected end-of-file before all data were read"
-
-
 _END_AFTER_HEADER = "multifd: unexpected EOF after packet header"
 
 
@@ -50,14 +48,15 @@ class Reader:
     async def take(self, size: int, *, ahead: int = 0, may_end: bool = False, words: str = _UNEXPECTED_END) -> bytes:
         """Exactly `size` bytes; b"" at the end when it `may_end` here. Raises StreamError: with `words` when not one is there.
 
-        Up to `ahead` bytes are read in the same call when they are there already.
+        Up to `ahead` bytes are read in the same call when they are there already. Memory is taken for what comes, not for what
+        is announced.
         """
         parts = [self._rest[:size]] if self._rest else []
         self._rest = self._rest[size:]
         missing = size - sum(map(len, parts))
         while missing > 0:
             try:
-                chunk = await self._channel.read(max(missing, ahead))
+                chunk = await self._channel.read(min(max(missing, ahead), READ_SIZE))
             except OSError as err:
                 raise StreamError(channel_error(f"Unable to read from {SOCKET}", err)) from None
             if not chunk:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 import zlib
 
 import pytest
@@ -103,6 +104,22 @@ def test_a_zstd_frame_lasts_as_long_as_its_channel(level: int) -> None:
     for pages in packets():
         data = b"".join(out.pack(pages))
         assert back.unpack(data, len(pages) * PAGE, 0) == b"".join(pages)
+
+
+@pytest.mark.parametrize("pages", [1, 128])
+def test_a_zstd_packet_is_not_unpacked_beyond_what_it_may_hold(pages: int) -> None:
+    try:
+        out, back = ZstdCompression(1), ZstdCompression(None)
+    except NotEmulated:
+        pytest.skip("no library for zstd")
+    data = b"".join(out.pack([bytes(1 << 20)] * 64))
+    assert len(data) < 64 << 10
+    tracemalloc.start()
+    with pytest.raises(StreamError, match=f"packet size received {pages * PAGE + 1} size expected {pages * PAGE}"):
+        back.unpack(data, pages * PAGE, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_a_zstd_frame_of_raw_blocks_made_without_a_library_is_taken() -> None:
