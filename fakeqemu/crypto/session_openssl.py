@@ -126,7 +126,6 @@ class OpenSSLSession(tls.TLSSession):
         if isinstance(self.creds, TLSCredsPSK) and self._object.getpeercert(True):
             self._out.read()  # a certificate is no proof of the key that is shared
             raise tls.HandshakeFailed(tls.NO_CREDENTIALS)
-        self.done = True
         return True
 
     def _why(self, err: ssl.SSLError) -> str:
@@ -247,7 +246,7 @@ def _use_psk(context: Any, creds: TLSCredsPSK) -> None:
     if not creds.is_server:
         context.set_psk_client_callback(lambda _hint: (creds.user, creds.key))
         return
-    nobody = creds.vm.host.random("tls").randbytes(_NO_KEY_BYTES)
+    nobody = ssl.RAND_bytes(_NO_KEY_BYTES)  # not from the host's chance, whose seed anybody may know
     context.set_psk_server_callback(lambda user: dict(creds.users()).get(user or "") or nobody)
 
 

@@ -125,7 +125,6 @@ class TLSliteSession(tls.TLSSession):
         if self._connection.session.serverCertChain is not None:
             self._pipe.output.clear()  # a certificate is no proof of the key that is shared
             raise tls.HandshakeFailed(tls.NO_CREDENTIALS)
-        self.done = True
         return True
 
     # --- bytes ----------------------------------------------------------------------------------------

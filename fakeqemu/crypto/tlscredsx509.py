@@ -58,7 +58,7 @@ class TLSCredsX509(TLSCreds):
         self._ca_path = self.need_file(CA_CERT)
         if self.vm.compat.tls_identities:
             identities = self._find_identities()
-            self._ca = read_authorities(self._ca_path)
+            self._ca = _import(self._ca_path)
             for identity in identities:
                 identity.chain = _import(identity.cert_path)
             self.context = self._new_context(identities)
@@ -265,11 +265,6 @@ class TLSCredsX509(TLSCreds):
         from fakeqemu.crypto.session_openssl import verify_own
 
         return verify_own(identity.cert_path, identity.key_path, self._password(), self._ca)
-
-
-def read_authorities(path: str) -> list[Certificate]:
-    """Raises QemuError."""
-    return _import(path)
 
 
 def _import(path: str, what: str = "") -> list[Certificate]:

@@ -55,11 +55,10 @@ class Broken(Exception):
 class TLSSession:
     """Base of the sessions. `role` is what this side is: client or server."""
 
-    __slots__ = ("creds", "done")
+    __slots__ = ("creds",)
 
     def __init__(self, creds: TLSCreds) -> None:
         self.creds = creds
-        self.done = False
 
     def handshake(self) -> bool:
         """Go on with the handshake; False while more input is needed. Raises HandshakeFailed or PeerRefused."""

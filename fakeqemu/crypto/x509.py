@@ -25,7 +25,7 @@ _CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE")
 
 # tags
 _BOOLEAN, _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x01, 0x02, 0x03, 0x04, 0x06
-_SEQUENCE, _SET, _UTC_TIME, _VERSION, _EXTENSIONS = 0x30, 0x31, 0x17, 0xA0, 0xA3
+_SEQUENCE, _UTC_TIME, _VERSION, _EXTENSIONS = 0x30, 0x17, 0xA0, 0xA3
 _UTF16, _UTF32 = 0x1E, 0x1C
 _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
 
@@ -186,7 +186,8 @@ def _address(host: str) -> bytes | None:
 
 def pem_blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Label and content of each block; raises BadCertificate for one that is no base64."""
-    label, lines = "", [""][:0]
+    label = ""
+    lines: list[str] = []
     for line in data.decode("latin-1").splitlines():
         if line.startswith(_BEGIN) and line.rstrip().endswith("-----"):
             label, lines = line.rstrip()[len(_BEGIN) : -5], []
