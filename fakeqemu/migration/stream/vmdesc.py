@@ -33,6 +33,8 @@ _ALWAYS_NUMBERED = ("unused", "config")
 _NEVER_NUMBERED = "_q_"
 #: neither a field is larger than this, nor has a section more pieces; the largest of QEMU's has some thousand
 _MAX_SIZE, _MAX_EFFORT = 1 << 26, 1 << 20
+#: states inside of each other
+_MAX_DEPTH = 32
 #: kinds of fields that have members of a description beside their own
 _INLINE = ("tmp", "vstruct")
 
@@ -70,19 +72,19 @@ def is_sound(desc: object) -> bool:
     return 0 <= _effort(desc) <= _MAX_EFFORT
 
 
-def _effort(desc: object) -> int:
+def _effort(desc: object, depth: int = 0) -> int:
     """How many pieces such a section has; -1 for what is no description."""
-    if not isinstance(desc, dict) or not isinstance(desc.get("vmsd_name", ""), str):
+    if depth > _MAX_DEPTH or not isinstance(desc, dict) or not isinstance(desc.get("vmsd_name", ""), str):
         return -1
     fields, subsections = desc.get("fields", []), desc.get("subsections", [])
     if not isinstance(fields, list) or not isinstance(subsections, list):
         return -1
-    efforts = [_field_effort(field) for field in fields]
-    efforts += [_effort(sub) if isinstance(sub, dict) and "vmsd_name" in sub else -1 for sub in subsections]
+    efforts = [_field_effort(field, depth) for field in fields]
+    efforts += [_effort(sub, depth + 1) if isinstance(sub, dict) and "vmsd_name" in sub else -1 for sub in subsections]
     return -1 if -1 in efforts else sum(efforts)
 
 
-def _field_effort(field: object) -> int:
+def _field_effort(field: object, depth: int) -> int:
     if (
         not isinstance(field, dict)
         or not isinstance(field.get("name"), str)
@@ -93,7 +95,7 @@ def _field_effort(field: object) -> int:
     if not isinstance(size, int) or not isinstance(count, int) or not 0 <= size * count <= _MAX_SIZE or count < 0:
         return -1
     struct = field if field.get("type") in _INLINE else field.get("struct")
-    inside = 1 if struct is None else _effort(struct)
+    inside = 1 if struct is None else _effort(struct, depth + 1)
     return -1 if inside < 0 else (1 + inside) * count
 
 
@@ -145,9 +147,8 @@ def _own_name(name: str, desc: dict[str, Any]) -> str:
     base = name[: found.start()] if found is not None else name
     if found is None or base in _ALWAYS_NUMBERED or base.startswith(_NEVER_NUMBERED):
         return base if base in _ALWAYS_NUMBERED else name
-    numbers = [
-        n for n in range(len(desc["fields"]) + 1) if any(one["name"] == f"{base}[{n}]" for one in desc["fields"])
-    ]
+    names = {one["name"] for one in desc["fields"]}
+    numbers = [n for n in range(len(names) + 1) if f"{base}[{n}]" in names]
     return base if numbers == [1] or (len(numbers) > 1 and numbers == list(range(len(numbers)))) else name
 
 

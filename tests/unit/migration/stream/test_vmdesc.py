@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,25 @@ def test_a_description_that_would_never_end_makes_no_sense() -> None:
     assert not vmdesc.is_sound({"vmsd_name": "dev", "fields": [field]})
     assert not vmdesc.is_sound({"vmsd_name": "dev", "fields": [{"name": "x", "size": 1 << 40}]})
     assert vmdesc.is_sound({"vmsd_name": "dev", "fields": [{**field, "array_len": 1000}]})
+
+
+def test_a_description_of_states_inside_of_states_ends_somewhere() -> None:
+    def nested(depth: int) -> dict[str, Any]:
+        desc: dict[str, Any] = {"vmsd_name": "dev", "fields": []}
+        for _ in range(depth):
+            desc = {"vmsd_name": "dev", "fields": [{"name": "x", "size": 0, "struct": desc}]}
+        return desc
+
+    assert vmdesc.is_sound(nested(20))
+    assert not vmdesc.is_sound(nested(100))
+
+
+def test_a_failure_in_a_long_description_is_told_at_once() -> None:
+    """Work that grows with the square of a stream's length would hold the machine up for hours."""
+    fields = [{"name": f"x[{n}]", "size": 1} for n in range(1 << 17)]
+    with pytest.raises(LoadError) as caught:
+        run_sync(vmdesc.consume(QEMUFile.over(b""), {"vmsd_name": "dev", "fields": fields}))
+    assert caught.value.old_lines == ["Failed to load dev:x"]
 
 
 @pytest.mark.parametrize(
