@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What makes the first migration as fast as the second: its modules are loaded while the emulator has nothing to do.
+"""What makes the first migration as fast as the second: its modules are loaded and its records read while the emulator has
+nothing to do.
 
 Piece by piece, between looks at the monitors, so that a command waits for one module at most. A machine that is asked to
 migrate before that loads what is missing then.
@@ -21,7 +22,8 @@ MODULES = (
     "fakeqemu.migration.stream.vmstate", "fakeqemu.migration.stream.vmstate_fields", "fakeqemu.migration.stream.vmdesc",
     "fakeqemu.migration.stream.return_path",
     "fakeqemu.migration.state", "fakeqemu.migration.options", "fakeqemu.migration.stats", "fakeqemu.migration.global_state",
-    "fakeqemu.migration.configuration", "fakeqemu.migration.savevm", "fakeqemu.migration.channel",
+    "fakeqemu.migration.configuration", "fakeqemu.migration.board_state", "fakeqemu.migration.savevm",
+    "fakeqemu.migration.channel",
     "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.cpu_throttle", "fakeqemu.migration.ram",
     "fakeqemu.migration.switchover",
     "fakeqemu.migration.return_path", "fakeqemu.migration.giving_up", "fakeqemu.migration.outgoing",
@@ -51,7 +53,8 @@ class WarmUp:
         for name in MODULES:
             __import__(name)
             yield True
-        from fakeqemu.migration.savevm import board_record
+        from fakeqemu.migration.savevm import board_block_list, make_ready
 
-        board_record(self._vm)
+        board_block_list(self._vm)
         yield True
+        yield from make_ready(self._vm)

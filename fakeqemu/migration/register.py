@@ -211,12 +211,13 @@ class StockState:
     A record of a device's state is long, and most machines never migrate: it is read by `read` at the first use.
     """
 
-    __slots__ = ("_data", "_desc", "_read")
+    __slots__ = ("_data", "_desc", "_read", "_text")
 
     def __init__(self, read: Callable[[], tuple[bytes, dict[str, Any]]]) -> None:
         self._read = read
         self._data: bytes | None = None
         self._desc: dict[str, Any] | None = None
+        self._text: bytes | None = None
 
     @classmethod
     def of(cls, data: bytes, desc: dict[str, Any]) -> StockState:
@@ -226,7 +227,7 @@ class StockState:
     def holding(self, data: bytes) -> StockState:
         """State of the same make with other contents."""
         other = StockState(self._read)
-        other._data, other._desc = data, self._desc
+        other._data, other._desc, other._text = data, self._desc, self._text
         return other
 
     @property
@@ -249,6 +250,15 @@ class StockState:
             self._data = data if self._data is None else self._data
         return self._desc
 
+    @property
+    def text(self) -> bytes:
+        """The description as a stream has it."""
+        if self._text is None:
+            from fakeqemu.migration.stream.vmdesc import dumps
+
+            self._text = dumps(self.desc)
+        return self._text
+
 
 class Blocker:
     """A reason against migration, for the modes it names."""
@@ -268,7 +278,7 @@ class SaveRegistry:
 
     __slots__ = (
         "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "info", "notifiers",
-        "report_stream_error", "sends_device_state", "start_load_thread",
+        "ready", "report_stream_error", "sends_device_state", "start_load_thread",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -276,6 +286,8 @@ class SaveRegistry:
         #: in the order in which they are saved
         self.entries: list[SaveStateEntry] = []
         self.blockers: list[Blocker] = []
+        #: state of devices that is at hand before `entries` want it (migration/board_state.py)
+        self.ready: dict[object, StockState] = {}
         #: whether a migration or snapshot runs; set by the migration
         self.busy: Callable[[], bool] | None = None
         #: told (event,) by `notify` at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)

@@ -10,9 +10,9 @@ QEMU: migration/savevm.c (qemu_savevm_state_*)
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
-from fakeqemu.migration import configuration, global_state
-from fakeqemu.migration.further_cpus import APIC, with_further_cpus, with_place_bytes, with_places
-from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers, StockState
+from fakeqemu.migration import board_state, configuration, global_state
+from fakeqemu.migration.further_cpus import APIC, with_further_cpus
+from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers
 from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
 from fakeqemu.migration.stream.vmstate import VMStateDescription
@@ -21,7 +21,7 @@ from fakeqemu.system.ramblock import RAMBlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -101,7 +101,7 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
         elif name == GLOBALSTATE:
             entry.vmsd, entry.opaque = global_state.description(vm), global_state.GlobalState(vm)
         elif (desc := devices.get((name, one.get("like", entry.instance_id)))) is not None:
-            entry.stock = StockState(_reader(vm, one["data"], {**desc, "instance_id": entry.instance_id}))
+            entry.stock = board_state.board_state(vm, one["data"], desc, entry.instance_id)
         else:
             continue
         if entry.vmsd is not None:
@@ -114,16 +114,21 @@ def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEnt
     return front, back
 
 
-def _reader(vm: Machine, data: str, description: dict[str, Any]) -> Callable[[], tuple[bytes, dict[str, Any]]]:
-    def read() -> tuple[bytes, dict[str, Any]]:
-        from binascii import a2b_base64
-
-        body, count = a2b_base64(data), 1 if vm.board is None else vm.board.smp.maxcpus
-        if count == 1:
-            return body, description
-        return with_place_bytes(body, description, count), with_places(description, count)
-
-    return read
+def make_ready(vm: Machine) -> Iterator[bool]:
+    """Have the board's devices ready, one after the other: for idle time, before a migration has `assemble` want them."""
+    record = board_record(vm)
+    yield True
+    if record is None or vm.board is None:
+        return
+    devices = {(d["name"], d["instance_id"]): d for d in record["vmdesc"]["devices"]}
+    for one in with_further_cpus(vm.board, record["sections"]):
+        if vm.savevm.find(RAM, 0) is not None:
+            return
+        name, instance_id = one["name"], one.get("instance", 0)
+        desc = devices.get((name, one.get("like", instance_id)))
+        if desc is not None and name not in (TIMER, GLOBALSTATE):
+            board_state.make_ready(vm, one["data"], desc, instance_id)
+            yield True
 
 
 def _ram_entry(vm: Machine, sections: list[dict[str, Any]]) -> SaveStateEntry:
@@ -150,15 +155,24 @@ def board_record(vm: Machine) -> dict[str, Any] | None:
 def add_board_blocks(vm: Machine) -> None:
     """Blocks that the board has beside the guest's RAM: ROMs and tables, as the profile's `info ramblock` lists them."""
     board = vm.board
-    if board is None or board.family == "none":
+    text = board_block_list(vm)
+    if board is None or not text:
         return
-    text: str = vm.profile.get("hmp", f"{board.tree_variant()}/info ramblock", "")
     known = [block.idstr for block in vm.ram_blocks]
     for line in text.splitlines()[1:]:
         columns = line.split()
         if len(columns) < 6 or columns[0] in known or columns[0] == board.default_ram_id:
             continue
         vm.ram_blocks.append(RAMBlock(columns[0], int(columns[4], 16)))
+
+
+def board_block_list(vm: Machine) -> str:
+    """The profile's `info ramblock` of such a machine, empty where there are no such blocks or they are not known."""
+    board = vm.board
+    if board is None or board.family == "none":
+        return ""
+    text: str = vm.profile.get("hmp", f"{board.tree_variant()}/info ramblock", "")
+    return text
 
 
 def globals_of(vm: Machine) -> global_state.GlobalState:
@@ -179,7 +193,7 @@ class SaveVM:
         self._f = f
         #: live entries whose save_setup was called, the failing one included: those to clean up
         self._set_up: list[SaveStateEntry] = []
-        self._described: list[dict[str, Any]] = []
+        self._described: list[bytes] = []
 
     def use(self, f: QEMUFile) -> None:
         """From now on put into another file."""
@@ -255,7 +269,8 @@ class SaveVM:
         return True
 
     def put_switchover_start(self) -> None:
-        if self._vm.compat.migration_switchover_start and self._vm.migration.settings.get("send-switchover-start", True):
+        wanted = self._vm.migration.settings.get("send-switchover-start", True)
+        if self._vm.compat.migration_switchover_start and wanted:
             self.put_command(section.MIG_CMD_SWITCHOVER_START)
 
     async def prepare_postcopy(self) -> None:
@@ -316,9 +331,8 @@ class SaveVM:
                 await entry.handlers.save_state(self._f)
                 size = self._f.bytes_transferred - before
                 fields = [{"name": "data", "size": size, "type": "buffer"}]
-                self._described.append(
-                    {"name": entry.idstr, "instance_id": entry.instance_id, "size": size, "fields": fields}
-                )
+                described = {"name": entry.idstr, "instance_id": entry.instance_id, "size": size, "fields": fields}
+                self._described.append(vmdesc.dumps(described))
                 section.put_section_footer(self._f, entry.section_id)
                 self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             elif entry.vmsd is None or (not entry.vmsd.early_setup and entry.vmsd.is_needed(entry.opaque)):
@@ -350,7 +364,7 @@ class SaveVM:
         self._start_section(section.QEMU_VM_SECTION_FULL, entry)
         if entry.stock is not None:
             self._f.put_buffer(entry.stock.data)
-            self._described.append(entry.stock.desc)
+            self._described.append(entry.stock.text)
         else:
             described: dict[str, Any] = {"name": entry.idstr, "instance_id": entry.instance_id}
             arrays = self._vm.compat.migration_vmdesc_arrays
@@ -358,7 +372,7 @@ class SaveVM:
                 described.update(vmstate.save_state(self._f, entry.vmsd, entry.opaque, arrays=arrays))
             except vmstate.PreSaveError as err:
                 raise err if self._vm.compat.migration_error_chain else QemuError(err.old_desc) from None
-            self._described.append(described)
+            self._described.append(vmdesc.dumps(described))
         section.put_section_footer(self._f, entry.section_id)
         self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
 
@@ -367,8 +381,9 @@ class SaveVM:
         if self._vm.compat.migration_vmdesc_configuration:
             text["configuration"] = configuration.describe(self._vm, self._machine_type())
         text["page_size"] = TARGET_PAGE_SIZE
-        text["devices"] = self._described
-        return vmdesc.dumps(text)
+        text["devices"] = []
+        # The devices' own texts, where the list of them is empty.
+        return vmdesc.dumps(text)[: -len(b"]}")] + b", ".join(self._described) + b"]}"
 
     def _trace_downtime(self, entry: SaveStateEntry, kind: str, start_ns: int) -> None:
         downtime_us = (self._vm.host.clock.now_ns() - start_ns) // 1000

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from fakeqemu.io.poller import EpollPoller
+from fakeqemu.qapi.profile import VersionProfile
 from fakeqemu.warm_up import MODULES, WarmUp
 
 
@@ -91,6 +92,7 @@ def test_work_that_fails_is_reported_and_given_up(poller: EpollPoller) -> None:
 def test_modules_to_load_early_exist_and_come_piece_by_piece() -> None:
     class Machine:
         board = None
+        profile = VersionProfile.load("11.1")
 
         class host:
             ended = False
