@@ -6,8 +6,8 @@
 
 Who takes the next packet: from the channel after the one that took the last, the first that is idle. Where that stands
 outlives a migration, and the next one may have fewer channels. QEMU reads the parameter multifd-channels again and again on
-the way, though a change while a migration runs breaks it; here the number is read once, when the channels are opened, and
-`Scheduler.count_reads` tells how often each way of doing it would have looked (compat.migration_multifd_count_read).
+the way, though a change while a migration runs breaks it. Here it is the number of channels that were opened; whether that is
+latched, or read wherever it is needed, compat.migration_multifd_count_read says, and `Scheduler.count_reads` how often it was.
 
 The first error of any channel ends the migration: it is kept, all channels and the main one are broken, and `cleanup` waits
 for every task.
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     Buffers = Sequence[bytes | memoryview]
 
 LATCHED = "latched"
-PER_CALL = "per-call"
-
-#: how many buffers one system call takes
-_MAX_BUFFERS = 64
 
 
 def wanted(vm: Machine) -> bool:
@@ -275,9 +271,7 @@ class SendChannel:
             next_packet_size=packet.next_packet_size,
         )  # fmt: skip
         await vm.faults.pass_through("multifd_send_fill", id=self._id, packet_num=packet.number)
-        buffers = [packet.pack(), *data]
-        for at in range(0, len(buffers), _MAX_BUFFERS):
-            await channel.write(*buffers[at : at + _MAX_BUFFERS])
+        await channel.write(packet.pack(), *data)
         self._packets += 1
         self._pages += packet.normal_pages
         multifd.stats.multifd_bytes += mp.RAM_PACKET_SIZE + packet.next_packet_size

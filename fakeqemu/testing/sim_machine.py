@@ -188,10 +188,6 @@ class SimEmulator(Client):
     def _gone(self) -> bool:
         return self.exit_status is not None
 
-    def lend(self, file: Any) -> int:
-        """A descriptor of the client's for something of the simulation, to be sent along."""
-        return int(self._lab.install(file))  # type: ignore[attr-defined]
-
     def kill(self) -> None:
         """SIGKILL."""
         if self.exit_status is None:

@@ -233,11 +233,6 @@ class QEMUFile:
         self._pos += 1
         return self._in[self._pos - 1]
 
-    async def peek_byte(self) -> int:
-        """The next byte, left where it is; raises EndOfStream when there is none."""
-        await self.fill(1)
-        return self._in[self._pos]
-
     async def peek(self, size: int) -> bytes:
         """Up to `size` bytes, left where they are; fewer only at the end."""
         while self.available < size:
@@ -246,11 +241,6 @@ class QEMUFile:
             except EndOfStream:
                 break
         return bytes(self._in[self._pos : min(self._pos + size, self._in_end)])
-
-    async def get_be16(self) -> int:
-        await self.fill(2)
-        self._pos += 2
-        return int.from_bytes(self._in[self._pos - 2 : self._pos], "big")
 
     async def get_be32(self) -> int:
         await self.fill(4)
@@ -267,10 +257,6 @@ class QEMUFile:
         await self.fill(size)
         self._pos += size
         return bytes(memoryview(self._in)[self._pos - size : self._pos])
-
-    async def get_counted_string(self) -> str:
-        """A counted string; bytes that are no text are kept readable."""
-        return (await self.get_buffer(await self.get_byte())).decode("utf-8", "backslashreplace")
 
     # QEMU's own readers know no end: they take zeroes where nothing is left, and whoever called asks later whether there was
     # an error. What a broken stream is found guilty of depends on that, so loaders read as follows, then look at `end`.

@@ -22,7 +22,7 @@ def test_what_is_put_is_big_endian() -> None:
     assert f.getvalue() == bytes(range(1, 16)) + b"\x03ram"
 
 
-@given(st.lists(st.tuples(st.sampled_from(["be16", "be32", "be64", "byte"]), st.integers(0, 255))))
+@given(st.lists(st.tuples(st.sampled_from(["be32", "be64", "byte"]), st.integers(0, 255))))
 def test_what_is_put_is_got(items: list[tuple[str, int]]) -> None:
     f = QEMUFile()
     for kind, value in items:
@@ -45,7 +45,7 @@ def test_buffers_of_any_size_stay_in_order(buffers: list[bytes]) -> None:
 
 def test_peeking_takes_nothing() -> None:
     f = QEMUFile.over(b"abc")
-    assert run_sync(f.peek_byte()) == ord("a")
+    assert run_sync(f.peek(1)) == b"a"
     assert run_sync(f.peek(2)) == b"ab"
     assert run_sync(f.peek(9)) == b"abc"
     assert run_sync(f.get_buffer(3)) == b"abc"
