@@ -42,6 +42,9 @@ carries no pages then. A break then only pauses (postcopy_recover).
 **Background snapshot.** With that capability the guest is stopped for its devices alone; its memory is frozen, and the guest
 goes on while the pages of that moment go, those first that it writes to (background_snapshot).
 
+**COLO.** With x-colo the connection stays when all has come, and both guests run; the primary's changes go over from time to
+time, until one of the two is told that it is alone (colo, colo_half, colo_primary, colo_secondary).
+
 **A busy guest** makes passes that never end; with auto-converge it is slowed down until they do (cpu_throttle). How fast it
 is can be measured without a migration (dirtyrate).
 
@@ -51,7 +54,7 @@ is can be measured without a migration (dirtyrate).
 **Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel, tls.
-Not emulated yet: CPR and COLO; what needs them can be set, and a migration with it on is refused in plain words.
+Not emulated yet: CPR; what needs them can be set, and a migration with it on is refused in plain words.
 
 QEMU: migration/
 """

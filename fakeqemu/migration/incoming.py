@@ -291,7 +291,13 @@ class Incoming:
             self._vm.report_bug(err, "mig/dst/main")
             await self.failed(errno.EINVAL, f"Internal error: {err!r}")
         else:
-            if self.postcopy is None or not self.postcopy.took_over:
+            if self.postcopy is not None and self.postcopy.took_over:
+                return
+            if load.is_for_colo:
+                from fakeqemu.migration.colo_secondary import ColoSecondary
+
+                await ColoSecondary(self, load).run()
+            else:
                 await self._loaded(load)
 
     async def _identify(self, channel: Channel) -> str | None:
@@ -355,6 +361,17 @@ class Incoming:
         await self._cleanup(load)
         self.set_state(st.COMPLETED)
         await self._shut(load, 0)
+        self._close()
+
+    async def enter_colo(self, load: LoadVM) -> None:
+        """(COLO) Everything has come for the first time; the connection stays."""
+        self.set_state(st.COLO)
+        await self._cleanup(load)
+        if not self._vm.compat.migration_colo_announced:
+            await self._shut(load, 0)
+
+    def leave_colo(self) -> None:
+        """(COLO) The guest goes on alone."""
         self._close()
 
     def disconnect(self) -> None:

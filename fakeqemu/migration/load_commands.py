@@ -73,6 +73,9 @@ async def _packaged(load: LoadVM) -> bool:
 def _enable_colo(load: LoadVM, length: int) -> None:
     if load.vm.compat.migration_error_chain:
         raise load.fault(errno.EINVAL, f"MIG_CMD 0x{s.MIG_CMD_ENABLE_COLO:x} deprecated (len 0x{length:x})")
+    if load.vm.migration.options.on("x-colo"):
+        load.is_for_colo = True
+        return
     text = "ENABLE_COLO command come in migration stream, but x-colo capability is not set"
     raise load.fault(errno.EINVAL, text)
 

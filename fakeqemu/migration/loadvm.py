@@ -42,7 +42,7 @@ class LoadVM:
 
     __slots__ = (
         "_f", "_kept", "_load_threads", "_open_return_path", "_return_path_open", "_send", "_set_up", "_vm",
-        "approval", "complete", "postcopy",
+        "approval", "complete", "is_for_colo", "postcopy",
     )  # fmt: skip
 
     def __init__(self, vm: Machine, f: QEMUFile, send: Callable[[int, bytes], Awaitable[None]]) -> None:
@@ -56,6 +56,8 @@ class LoadVM:
         self.approval = SwitchoverApproval(self)
         #: set when the source says that it may turn to postcopy
         self.postcopy: PostcopyIncoming | None = None
+        #: whether the machine goes on as one half of a pair; in some releases the source has to say so
+        self.is_for_colo = vm.savevm.capability("x-colo") and not vm.compat.migration_colo_announced
         #: tasks of devices that the load waits for
         self._load_threads: LoadThreads | None = None
         #: whether the description at the end was there: what the source hears depends on it

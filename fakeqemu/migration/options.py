@@ -58,6 +58,7 @@ EMULATED_CAPABILITIES = (
     "multifd",
     "switchover-ack",
     "validate-uuid",
+    "x-colo",
     "xbzrle",
     "postcopy-blocktime",
     "postcopy-preempt",
@@ -69,6 +70,11 @@ EMULATED_CAPABILITIES = (
     "compress-wait-thread",
     "zero-copy-send",
 )
+
+#: capabilities with which nobody has looked what a pair does
+_COLO_EXCLUDES = (
+    "mapped-ram", "multifd", "postcopy-ram", "release-ram", "x-ignore-shared", "xbzrle", "dirty-bitmaps",
+)  # fmt: skip
 
 _between = "a value between {} and {}"
 _range = "an integer in the range of {} to {}"
@@ -225,6 +231,12 @@ class MigrationOptions:
             multifd_compress.check(self.get("multifd-compression", "none"))
         if self.on("zero-copy-send") and self._vm.fake.get("ram") == "model":
             raise NotEmulated("Migration with capability 'zero-copy-send' is not emulated with -fake ram=model")
+        if self.on("x-colo"):
+            for name in _COLO_EXCLUDES:
+                if self.on(name):
+                    raise NotEmulated(f"Migration with capabilities 'x-colo' and '{name}' is not emulated")
+            if self._vm.fake.get("ram") == "model":
+                raise NotEmulated("Migration with capability 'x-colo' is not emulated with -fake ram=model")
         if self.mode != "normal":
             raise NotEmulated(f"Migration mode '{self.mode}' is not emulated")
         if self.get("tls-creds"):
@@ -243,6 +255,8 @@ class MigrationOptions:
         new = {**self.parameters, **changes}
         self.check_parameters(new)
         self.parameters = new
+        if "x-checkpoint-delay" in changes and self._vm.has_part("colo"):
+            self._vm.colo.checkpoint_delay_set()
 
     def _normal(self, name: str, value: Any) -> Any:
         if name in ("tls-creds", "tls-hostname", "tls-authz"):

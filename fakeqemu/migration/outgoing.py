@@ -198,7 +198,12 @@ class Outgoing:
             self.vm.report_bug(err, "mig/src/main")
             await give_up(self, QemuError(f"Internal error: {err!r}"))
         else:
-            await self._completed()
+            if self.mig.options.on("x-colo"):
+                from fakeqemu.migration.colo_primary import ColoPrimary
+
+                await ColoPrimary(self).run()
+            else:
+                await self._completed()
 
     async def _setup(self, savevm: SaveVM) -> None:
         assert self.f is not None
@@ -225,6 +230,8 @@ class Outgoing:
             from fakeqemu.migration.postcopy_ram import advise_payload
 
             savevm.put_command(section.MIG_CMD_POSTCOPY_ADVISE, advise_payload(self.vm))
+        if self.mig.options.on("x-colo") and self.vm.compat.migration_colo_announced:
+            savevm.put_command(section.MIG_CMD_ENABLE_COLO)
         failure: QemuError | None = None
         try:
             await savevm.setup()

@@ -23,9 +23,9 @@ def qmp_query_colo_status(vm: Machine) -> dict[str, Any]:
 
 
 @qmp_command
-def qmp_x_colo_lost_heartbeat(vm: Machine) -> None:
+async def qmp_x_colo_lost_heartbeat(vm: Machine) -> None:
     """The other half is gone: go on alone."""
-    vm.colo.lost_heartbeat()
+    await vm.colo.lost_heartbeat()
 
 
 @qmp_command

@@ -7,6 +7,7 @@
                  postcopy-active ─ postcopy-paused ─ (postcopy-recover-setup) ─ postcopy-recover ─ postcopy-active
                  any of setup ... device ─ cancelling ─ cancelled
                  any of setup ... device ─ failing ─ failed                  (older releases: failed at once)
+                 active | device ─ colo ─ completed                                           (x-colo)
     destination  none ─ setup ─ active ─ completed | failed
 
 `TRANSITIONS` is the table, `Migration.set_state` and `Incoming.set_state` the only places that move. Once completed, failed
@@ -61,9 +62,10 @@ POSTCOPY_STATES = (POSTCOPY_ACTIVE, POSTCOPY_PAUSED, POSTCOPY_RECOVER_SETUP, POS
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     NONE: (SETUP,),
     SETUP: (ACTIVE, CANCELLING, FAILING, FAILED),
-    ACTIVE: (DEVICE, PRE_SWITCHOVER, POSTCOPY_ACTIVE, COMPLETED, CANCELLING, FAILING, FAILED),
+    ACTIVE: (DEVICE, PRE_SWITCHOVER, POSTCOPY_ACTIVE, COLO, COMPLETED, CANCELLING, FAILING, FAILED),
     PRE_SWITCHOVER: (DEVICE, CANCELLING, FAILING, FAILED),
-    DEVICE: (POSTCOPY_DEVICE, POSTCOPY_ACTIVE, COMPLETED, CANCELLING, FAILING, FAILED),
+    DEVICE: (POSTCOPY_DEVICE, POSTCOPY_ACTIVE, COLO, COMPLETED, CANCELLING, FAILING, FAILED),
+    COLO: (COMPLETED, CANCELLING),
     POSTCOPY_DEVICE: (POSTCOPY_ACTIVE, CANCELLING, FAILING),
     POSTCOPY_ACTIVE: (POSTCOPY_PAUSED, COMPLETED, CANCELLING, FAILING, FAILED),
     POSTCOPY_PAUSED: (POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER, CANCELLING),
@@ -80,7 +82,8 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
 INCOMING_TRANSITIONS: dict[str, tuple[str, ...]] = {
     NONE: (SETUP,),
     SETUP: (NONE, ACTIVE, FAILED),
-    ACTIVE: (POSTCOPY_DEVICE, POSTCOPY_ACTIVE, COMPLETED, FAILED),
+    ACTIVE: (POSTCOPY_DEVICE, POSTCOPY_ACTIVE, COLO, COMPLETED, FAILED),
+    COLO: (COMPLETED,),
     POSTCOPY_DEVICE: (POSTCOPY_ACTIVE, FAILED),
     POSTCOPY_ACTIVE: (POSTCOPY_PAUSED, COMPLETED, FAILED),
     POSTCOPY_PAUSED: (POSTCOPY_RECOVER,),
@@ -234,7 +237,7 @@ class Migration:
             self.outgoing.postcopy.recovery.cancelled()
 
     def _cancel(self) -> None:
-        running = (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, *POSTCOPY_STATES)
+        running = (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, COLO, *POSTCOPY_STATES)
         if self.outgoing is not None and self.state in running:
             self.set_state(CANCELLING)
             self.outgoing.cancelled()

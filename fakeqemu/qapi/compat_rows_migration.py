@@ -82,6 +82,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Multifd must be set before incoming starts`.",
     ),
     CompatRow(
+        "migration_colo_announced",
+        "The source says in the stream that it goes on as one half of a pair; the destination has no last word then.",
+        (((), True), ((11, 0), False)),
+        "With x-colo and return-path both, a migration fails: `Received invalid message 0x0000 length 0x0000`.",
+    ),
+    CompatRow(
         "migration_colo_mode_words",
         "x-colo-lost-heartbeat says that the machine is in no such mode, or that there is no such feature.",
         (((), False), ((8, 1), True)),

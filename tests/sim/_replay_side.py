@@ -29,8 +29,7 @@ OTHER_EVENTS = ("JOB_STATUS_CHANGE",)
 #: lines of real QEMUs that ours do not print: what a shutdown of a TCP connection says that its peer has reset
 NOT_PRINTED = ("qemu-system-x86_64: Unable to shutdown socket: Transport endpoint is not connected",)
 
-#: parts of recordings that are left out: emulators by name, and cases; with what they need that is not there. Further,
-#: emulators that migrate with x-colo.
+#: parts of recordings that are left out: emulators by name, and cases; with what they need that is not there.
 EMULATORS_LEFT_OUT = {"ivshmem-peer": "ivshmem, and CPR", "onlymig": "ivshmem", "p9": "-fsdev"}
 CASES_LEFT_OUT = {
     "dirty-bitmaps only on the source": "block devices",
@@ -78,7 +77,7 @@ def without_parts_left_out(lines: list[Line]) -> list[Line]:
     """What is left of a recording."""
     left: list[Line] = []
     leaves_out = False
-    for line in _without_colo(lines):
+    for line in lines:
         note = line["msg"] if line["kind"] == "note" else None
         if isinstance(note, dict) and "case" in note:
             leaves_out = note["case"] in CASES_LEFT_OUT
@@ -86,22 +85,6 @@ def without_parts_left_out(lines: list[Line]) -> list[Line]:
         if not leaves_out and who not in EMULATORS_LEFT_OUT:
             left.append(line)
     return left
-
-
-def _without_colo(lines: list[Line]) -> list[Line]:
-    """Without emulators that are told to migrate with x-colo, which ours refuse to."""
-    runs: list[list[Line]] = [[]]
-    for line in lines:
-        if line["kind"] == "start":
-            runs.append([])
-        runs[-1].append(line)
-    return [line for run in runs if not _migrates_with_colo(run) for line in run]
-
-
-def _migrates_with_colo(run: list[Line]) -> bool:
-    commands = [line["msg"] for line in run if line["kind"] == ">"]
-    text = json.dumps(commands)
-    return '{"capability": "x-colo", "state": true}' in text and '"migrate"' in text
 
 
 def shape(value: Any) -> Any:

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""COLO pairs of which one half is a real QEMU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakeqemu.testing.emulator import Emulator
+from tests.interop._machines import OURS, REAL, Relay, Start
+from tests.interop.test_migration_real import pattern
+
+pytestmark = pytest.mark.real_qemu
+
+DIRECTIONS = [(OURS, REAL), (REAL, OURS)]
+DELAY_MS = 100
+
+
+async def begin(
+    start_vm: Start, directory: Path, kinds: tuple[str, str], version: str, *argv: str
+) -> tuple[Emulator, Emulator, Relay]:
+    """Primary, secondary and the link between them, when both run."""
+    (directory / "primary.ram").write_bytes(pattern())
+    primary = await start_vm(kinds[0], "primary", *(argv if kinds[0] == OURS else ()), version=version)
+    secondary = await start_vm(kinds[1], "secondary", "-incoming", "defer", version=version)
+    switched = ["events", "x-colo", *(["return-path"] if version == "11.1" else [])]
+    for vm in (primary, secondary):
+        capabilities = [{"capability": name, "state": True} for name in switched]
+        await vm.execute("migrate-set-capabilities", {"capabilities": capabilities})
+        await vm.execute("migrate-set-parameters", {"x-checkpoint-delay": DELAY_MS})
+    await secondary.execute("migrate-incoming", {"uri": f"unix:{directory}/far"})
+    relay = Relay(directory / "near", directory / "far")
+    await relay.open()
+    await primary.execute("migrate", {"uri": f"unix:{directory}/near"})
+    await runs(1, primary, secondary)
+    return primary, secondary, relay
+
+
+async def runs(times: int, *pair: Emulator) -> None:
+    """Wait until both have been started so many times: at first, and after each checkpoint."""
+    for vm in pair:
+        position = 0
+        for _ in range(times):
+            event = await vm.wait_event("RESUME", after=position, timeout=10)
+            position = vm.events.index(event, position) + 1
+
+
+async def told_of_the_end(vm: Emulator) -> dict[str, Any]:
+    event = await vm.wait_event("COLO_EXIT", timeout=10)
+    return dict(event["data"])
+
+
+async def go_on_alone(vm: Emulator) -> None:
+    position = len(vm.events)
+    await vm.execute("x-colo-lost-heartbeat")
+    await vm.wait_status("completed", timeout=10)
+    await vm.wait_event("RESUME", after=position, timeout=10)
+    assert (await vm.execute("query-status"))["status"] == "running"
+
+
+async def status(vm: Emulator) -> dict[str, Any]:
+    found: dict[str, Any] = await vm.execute("query-colo-status")
+    return found
+
+
+@pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
+@pytest.mark.parametrize("version", ["11.1", "10.0", "7.2"])
+async def test_checkpoints_go_on_until_the_secondary_takes_over(
+    start_vm: Start, directory: Path, kinds: tuple[str, str], version: str
+) -> None:
+    primary, secondary, relay = await begin(start_vm, directory, kinds, version)
+    await runs(3, primary, secondary)
+    assert await status(primary) == {"mode": "primary", "last-mode": "none", "reason": "none"}
+    assert await status(secondary) == {"mode": "secondary", "last-mode": "none", "reason": "none"}
+    assert await primary.execute("query-migrate") == {"status": "colo"}
+    await relay.cut()
+    assert await told_of_the_end(secondary) == {"mode": "secondary", "reason": "error"}
+    assert await told_of_the_end(primary) == {"mode": "primary", "reason": "error"}
+    await go_on_alone(secondary)
+    assert (directory / "secondary.ram").read_bytes() == pattern()
+    assert await status(secondary) == {"mode": "none", "last-mode": "secondary", "reason": "request"}
+
+
+@pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
+async def test_a_primary_goes_on_alone(start_vm: Start, directory: Path, kinds: tuple[str, str]) -> None:
+    primary, secondary, relay = await begin(start_vm, directory, kinds, "11.1")
+    await runs(2, primary, secondary)
+    await go_on_alone(primary)
+    assert await told_of_the_end(secondary) == {"mode": "secondary", "reason": "error"}
+    info = await primary.execute("query-migrate")
+    assert (info["total-time"], info["downtime"]) == (0, 0)
+    assert info["ram"]["duplicate"] + info["ram"]["normal"] == 2048
+    # Devices of a checkpoint were counted when they were put aside, too.
+    assert info["ram"]["transferred"] > relay.forward
+    await relay.close()
+
+
+async def test_pages_that_changed_reach_a_real_secondary(start_vm: Start, directory: Path) -> None:
+    primary, secondary, relay = await begin(
+        start_vm, directory, (OURS, REAL), "11.1", "-fake", "guest.dirty-rate=16M,guest.working-set=1M"
+    )
+    await runs(3, primary, secondary)
+    await relay.cut()
+    await told_of_the_end(secondary)
+    await go_on_alone(secondary)
+    found = (directory / "secondary.ram").read_bytes()
+    assert found[1 << 20 :] == pattern()[1 << 20 :]
+    assert found[: 1 << 20] != pattern()[: 1 << 20]

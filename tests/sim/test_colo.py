@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""COLO pairs: in step at each checkpoint, and each half alone when the other one is gone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from fakeqemu.error import QemuError
+from fakeqemu.host.clock import NS_PER_MS
+from fakeqemu.sim.world import SimWorld
+from fakeqemu.system.ramblock import RAMBlock
+from fakeqemu.testing.sim_machine import SimMachine
+
+PAGES = 512
+DELAY_MS = 700
+
+CHECKPOINT = ["STOP", "RESUME"]
+BEGUN = {
+    "7.2": ["setup", "MIGRATION_PASS", "active", "STOP", "MIGRATION_PASS", "colo", "RESUME"],
+    "10.0": ["setup", "MIGRATION_PASS", "active", "STOP", "device", "MIGRATION_PASS", "colo", "RESUME"],
+    "11.1": ["setup", "active", "MIGRATION_PASS", "STOP", "device", "colo", "RESUME"],
+}
+RELEASES = list(BEGUN)
+
+
+def machine(world: SimWorld, name: str, profile: str) -> SimMachine:
+    one = SimMachine(world, name=name, profile=profile)
+    ram = RAMBlock("ram", PAGES << 12)
+    one.vm.ram_blocks.append(ram)
+    if name == "secondary":
+        one.vm.runstate.set("inmigrate")
+    else:
+        ram.guest_dirties(PAGES // 4, PAGES // 2)
+        ram.guest_write(PAGES * 4096 - 5000, b"real bytes" * 400)
+        one.execute("cont")
+    switched = ["events", "x-colo", *(["return-path"] if profile == "11.1" else [])]
+    one.execute("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in switched])
+    one.execute("migrate-set-parameters", x_checkpoint_delay=DELAY_MS)
+    one.events.clear()
+    return one
+
+
+class Pair:
+    """A primary and a secondary, just begun."""
+
+    def __init__(self, profile: str = "11.1") -> None:
+        self.world = SimWorld(seed=5)
+        self.primary = machine(self.world, "primary", profile)
+        self.secondary = machine(self.world, "secondary", profile)
+        self.secondary.execute("migrate-incoming", uri="unix:/tmp/colo")
+        self.primary.execute("migrate", uri="unix:/tmp/colo")
+        self.world.run_until(lambda: "RESUME" in self.primary.event_names())
+
+    def checkpoint(self) -> None:
+        """Let time pass until the next one is over."""
+        before = self.primary.event_names().count("RESUME")
+        self.world.run_until(lambda: self.primary.event_names().count("RESUME") > before)
+
+    def cut(self) -> None:
+        assert self.primary.vm.migration.outgoing is not None
+        f = self.primary.vm.migration.outgoing.f
+        assert f is not None
+        f.shutdown()
+        self.world.run_until(lambda: "COLO_EXIT" in self.secondary.event_names())
+
+
+def content(one: SimMachine) -> bytes:
+    return one.vm.ram_blocks[0].read_pages(0, PAGES)
+
+
+def story(one: SimMachine) -> list[str]:
+    return [_word(name, data) for _, name, data in one.events]
+
+
+def _word(name: str, data: dict[str, Any]) -> str:
+    if name == "COLO_EXIT":
+        return f"{data['mode']} {data['reason']}"
+    return str(data["status"]) if name == "MIGRATION" else name
+
+
+def go_on_alone(one: SimMachine) -> list[str]:
+    """Have it leave the pair; what it tells then."""
+    one.events.clear()
+    one.execute("x-colo-lost-heartbeat")
+    one.world.run_until(lambda: "RESUME" in one.event_names())
+    return story(one)
+
+
+def colo_status(one: SimMachine) -> tuple[str, str, str]:
+    status = one.execute("query-colo-status")
+    return status["mode"], status["last-mode"], status["reason"]
+
+
+def run_state(one: SimMachine) -> str:
+    return str(one.execute("query-status")["status"])
+
+
+@pytest.mark.parametrize("profile", RELEASES)
+def test_both_run_and_stop_for_each_checkpoint(profile: str) -> None:
+    pair = Pair(profile)
+    assert story(pair.primary) == BEGUN[profile]
+    assert story(pair.secondary) == ["setup", "active", "colo", "RESUME"]
+    pair.checkpoint()
+    pair.checkpoint()
+    counted = ["STOP", "MIGRATION_PASS", "RESUME"] if profile != "11.1" else CHECKPOINT
+    assert story(pair.primary) == [*BEGUN[profile], *counted, *counted]
+    assert story(pair.secondary)[-5:] == ["RESUME", *CHECKPOINT, *CHECKPOINT]
+    times = [ns for ns, name, _ in pair.primary.events if name == "RESUME"]
+    assert [(b - a) // NS_PER_MS for a, b in pairwise(times)] == [DELAY_MS, DELAY_MS]
+    for one, mode in ((pair.primary, "primary"), (pair.secondary, "secondary")):
+        assert colo_status(one) == (mode, "none", "none")
+        assert one.execute("query-migrate")["status"] == "colo"
+    assert pair.primary.execute("query-migrate") == {"status": "colo"}
+
+
+@pytest.mark.parametrize("profile", RELEASES)
+def test_memory_is_the_primarys_after_each_checkpoint(profile: str) -> None:
+    pair = Pair(profile)
+    before = content(pair.primary)
+    assert content(pair.secondary) == before
+    pair.primary.vm.ram_blocks[0].guest_write(9 * 4096, b"only the primary's")
+    pair.primary.vm.ram_blocks[0].guest_dirties(100, 20)
+    pair.secondary.vm.ram_blocks[0].guest_write(50 * 4096, b"only the secondary's")
+    assert content(pair.secondary) != before
+    pair.checkpoint()
+    assert content(pair.secondary) == content(pair.primary) != before
+    assert b"only the primary's" in content(pair.secondary)
+    assert b"only the secondary's" not in content(pair.secondary)
+
+
+@pytest.mark.parametrize("profile", RELEASES)
+def test_a_primary_goes_on_alone(profile: str) -> None:
+    pair = Pair(profile)
+    pair.checkpoint()
+    assert go_on_alone(pair.primary) == ["STOP", "completed", "primary request", "RESUME"]
+    assert colo_status(pair.primary) == ("none", "primary", "request")
+    info = pair.primary.execute("query-migrate")
+    assert (info["status"], info["total-time"], info["downtime"], info["ram"]["mbps"]) == ("completed", 0, 0, 0)
+    assert run_state(pair.primary) == "running"
+    with pytest.raises(QemuError):
+        pair.primary.execute("x-colo-lost-heartbeat")
+    pair.world.run_until(lambda: "COLO_EXIT" in pair.secondary.event_names())
+    assert story(pair.secondary)[-1] == "secondary error"
+    assert run_state(pair.secondary) == "running"
+    assert colo_status(pair.secondary) == ("secondary", "none", "none")
+
+
+@pytest.mark.parametrize("profile", RELEASES)
+def test_a_secondary_takes_over_with_what_the_primary_had(profile: str) -> None:
+    pair = Pair(profile)
+    pair.primary.vm.ram_blocks[0].guest_write(3 * 4096, b"kept")
+    pair.checkpoint()
+    kept = content(pair.primary)
+    pair.primary.vm.ram_blocks[0].guest_write(3 * 4096, b"lost")
+    assert go_on_alone(pair.secondary) == ["STOP", "completed", "secondary request", "RESUME"]
+    assert colo_status(pair.secondary) == ("none", "secondary", "request")
+    assert pair.secondary.execute("query-migrate") == {"status": "completed"}
+    assert run_state(pair.secondary) == "running"
+    assert content(pair.secondary) == kept
+
+
+def test_a_link_that_breaks_between_the_pages_leaves_the_last_checkpoint() -> None:
+    pair = Pair()
+    pair.checkpoint()
+    kept = content(pair.secondary)
+    pair.primary.vm.ram_blocks[0].guest_dirties(0, PAGES)
+    outgoing = pair.primary.vm.migration.outgoing
+    assert outgoing is not None
+    assert outgoing.f is not None
+    assert outgoing.f.channel is not None
+    write, channel = outgoing.f.channel.write, outgoing.f.channel
+
+    async def broken(*parts: bytes | bytearray | memoryview) -> None:
+        if sum(map(len, parts)) > 4096:
+            await write(b"".join(bytes(part) for part in parts)[:6000])
+            channel.shutdown()
+            raise BrokenPipeError(32, "Broken pipe")
+        await write(*parts)
+
+    outgoing.f.channel.write = broken  # type: ignore[method-assign]
+    for one in (pair.primary, pair.secondary):
+        pair.world.run_until(lambda one=one: "COLO_EXIT" in one.event_names())  # type: ignore[misc]
+        assert run_state(one) == "colo"
+    assert go_on_alone(pair.secondary) == ["completed", "RESUME"]
+    assert content(pair.secondary) == kept
+
+
+def test_both_go_on_alone_when_the_link_is_cut() -> None:
+    pair = Pair()
+    pair.cut()
+    assert run_state(pair.secondary) == "running"
+    pair.world.run_until(lambda: "COLO_EXIT" in pair.primary.event_names())
+    for one, mode in ((pair.primary, "primary"), (pair.secondary, "secondary")):
+        assert story(one)[-1] == f"{mode} error"
+        assert go_on_alone(one) == ["STOP", "completed", "RESUME"]
+        assert colo_status(one) == ("none", mode, "request")
+
+
+def test_a_new_delay_makes_a_checkpoint_at_once() -> None:
+    pair = Pair()
+    began = pair.primary.host.clock.now_ns()
+    pair.primary.execute("migrate-set-parameters", x_checkpoint_delay=100)
+    pair.checkpoint()
+    pair.checkpoint()
+    times = [ns for ns, name, _ in pair.primary.events if name == "RESUME"]
+    assert [(ns - began) // NS_PER_MS for ns in times[1:]] == [0, 100]
+
+
+def test_a_cancelled_pair_stays_until_the_process_ends() -> None:
+    pair = Pair()
+    pair.primary.events.clear()
+    pair.primary.execute("migrate_cancel")
+    pair.world.run_until(lambda: "COLO_EXIT" in pair.primary.event_names())
+    assert story(pair.primary) == ["cancelling", "primary error"]
+    assert run_state(pair.primary) == "running"
+    assert colo_status(pair.primary) == ("none", "none", "none")
+    assert pair.primary.execute("query-migrate")["status"] == "cancelling"
+    with pytest.raises(QemuError, match="VM is not in COLO mode"):
+        pair.primary.execute("x-colo-lost-heartbeat")
+
+
+def test_with_a_return_path_older_sources_take_the_first_message_for_one_of_it() -> None:
+    world = SimWorld(seed=5)
+    primary, secondary = (machine(world, name, "10.0") for name in ("primary", "secondary"))
+    primary.execute("migrate-set-capabilities", capabilities=[{"capability": "return-path", "state": True}])
+    secondary.execute("migrate-incoming", uri="unix:/tmp/colo")
+    primary.execute("migrate", uri="unix:/tmp/colo")
+    world.run_until(lambda: "COLO_EXIT" in secondary.event_names() and "RESUME" in primary.event_names())
+    info = primary.execute("query-migrate")
+    assert info == {"status": "failed", "error-desc": "Received invalid message 0x0000 length 0x0000"}
+    assert story(primary)[-2:] == ["failed", "RESUME"]
+
+
+def test_a_secondary_that_is_none_just_runs() -> None:
+    world = SimWorld(seed=5)
+    primary, secondary = (machine(world, name, "11.1") for name in ("primary", "secondary"))
+    secondary.execute("migrate-set-capabilities", capabilities=[{"capability": "x-colo", "state": False}])
+    secondary.execute("migrate-incoming", uri="unix:/tmp/colo")
+    primary.execute("migrate", uri="unix:/tmp/colo")
+    world.run_until(lambda: "COLO_EXIT" in primary.event_names())
+    assert story(secondary)[-2:] == ["RESUME", "completed"]
+    assert story(primary)[-2:] == ["colo", "primary error"]
+    assert run_state(primary) == "finish-migrate"
+    assert go_on_alone(primary) == ["completed", "RESUME"]
