@@ -50,6 +50,10 @@ class Channel:
         buffer[: len(data)] = data
         return len(data)
 
+    async def wait_readable(self) -> bool:
+        """Wait until there is something to read, or a read would tell of the end; False where neither will ever be."""
+        return True
+
     async def peek(self, size: int) -> bytes:
         """`size` bytes (fewer only at the end) without taking them; raises OSError(ENOTSUP) where that is impossible."""
         raise NotImplementedError

@@ -12,6 +12,8 @@ QEMU: io/channel.c
 
 from __future__ import annotations
 
+import select
+
 from fakeqemu.host.channel import Channel
 from fakeqemu.host.sync import Future
 
@@ -116,6 +118,20 @@ class StreamChannel(Channel):
                 break
             self._peeked += more
         return self._peeked[:size]
+
+    async def wait_readable(self) -> bool:
+        return bool(self._peeked) or await self._when_readable(self._look, True)
+
+    def _look(self) -> bool:
+        """Whether there is input; False for what has hung up and never had any, like a socket that is not connected."""
+        if self._rfd < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._rfd, select.POLLIN)
+        found = poll.poll(0)
+        if not found:
+            raise BlockingIOError
+        return bool(found[0][1] & select.POLLIN)
 
     async def _read_more(self, size: int) -> bytes:
         return await self._when_readable(lambda: self._take(size), b"")

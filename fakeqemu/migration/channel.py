@@ -277,8 +277,19 @@ def listen(
             _warn_of_file(vm)
             return None  # nobody looks whether it is one, and nothing will ever come from there
         channel = _take_fd(vm, fd, "migration-fd-incoming")
+        if vm.host.real_fds and not channel.is_pipe:  # how a pipe ends is seen to by who reads it
+            vm.migration.start(_when_readable(vm, address, channel, on_channel), "mig/dst/main")
+            return None
     vm.host.call_soon(lambda: _arrived(vm, address, vm.faults.channel(channel), on_channel))
     return None
+
+
+async def _when_readable(
+    vm: Machine, address: MigrationAddress, channel: Channel, on_channel: Callable[[Channel], None]
+) -> None:
+    """A descriptor counts as a connection once there is input: until then, which may be for ever, QEMU stays in setup."""
+    if await channel.wait_readable():
+        vm.host.call_soon(lambda: _arrived(vm, address, vm.faults.channel(channel), on_channel))
 
 
 def _arrived(vm: Machine, address: MigrationAddress, channel: Channel, on_channel: Callable[[Channel], None]) -> None:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 _TARGET_PAGE_BITS = 12
 
 
+def is_sent(vm: Machine) -> bool:
+    """Whether streams have the section: what a side sends, and what it waits for."""
+    return vm.migration.settings.get("send-configuration") is not False
+
+
 def listed_capabilities(vm: Machine) -> list[str]:
     """The capabilities that a stream of ours lists: those that must be the same on both sides."""
     return [name for name in CONFIGURATION_CAPABILITIES if vm.savevm.capability(name)]

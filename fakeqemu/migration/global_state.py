@@ -11,7 +11,7 @@ from __future__ import annotations
 from fakeqemu.migration.stream.qemu_file import c_string
 from fakeqemu.migration.stream.vmstate import PostLoadError, VMStateDescription
 from fakeqemu.migration.stream.vmstate_fields import buffer, uint8, uint32
-from fakeqemu.system.runstate import RUNNING, SUSPENDED, TRANSITIONS
+from fakeqemu.system.runstate import PAUSED, RUNNING, SUSPENDED, TRANSITIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ class GlobalState:
         self.has_vm_was_suspended = 1
         self.vm_was_suspended = int(state.vm_was_suspended or state.state == SUSPENDED)
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether the section is sent: always, unless `store-global-state` is off and there is nothing particular to say."""
+        if self._vm.migration.settings.get("store-global-state") is not False:
+            return True
+        return c_string(self.runstate) not in (RUNNING, PAUSED)
+
     def post_load(self) -> None:
         """Take what came; raises PostLoadError for a run state that does not exist."""
         limit = _NAME_SIZE - 1 if self._vm.compat.migration_globalstate_suspended else _OLD_NAME_SIZE
@@ -74,6 +81,10 @@ def _post_load(state: Any, version_id: int) -> None:  # noqa: ARG001
     state.post_load()
 
 
+def _is_needed(state: Any) -> bool:
+    return bool(state.is_needed)
+
+
 def description(vm: Machine) -> VMStateDescription:
     """How the section travels in this release."""
     if vm.compat.migration_globalstate_suspended:
@@ -86,4 +97,4 @@ def description(vm: Machine) -> VMStateDescription:
         )
     else:
         fields = (uint32("size"), buffer("runstate", _OLD_NAME_SIZE))  # type: ignore[assignment]
-    return VMStateDescription("globalstate", 1, 1, fields, post_load=_post_load)
+    return VMStateDescription("globalstate", 1, 1, fields, needed=_is_needed, post_load=_post_load)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 
 from fakeqemu.error import QemuError, StreamError
+from fakeqemu.migration.configuration import is_sent
 from fakeqemu.migration.kept_state import KeptState
 from fakeqemu.migration.ram_load import RAMLoadHandlers
-from fakeqemu.migration.savevm import RAM, assemble
+from fakeqemu.migration.savevm import RAM, assemble, is_undescribed
 from fakeqemu.migration.stream import section as s
 from fakeqemu.migration.stream import vmstate
 from fakeqemu.migration.stream.qemu_file import EndOfStream, c_string
@@ -163,6 +164,8 @@ class LoadVM:
                 f"Unsupported migration stream version, file version {version:x} != {s.QEMU_VM_FILE_VERSION:x}",
                 old=["Unsupported migration stream version"],
             )
+        if not is_sent(self._vm):
+            return
         kind = await f.take_uint(1)
         if kind != s.QEMU_VM_CONFIGURATION:
             raise self._fault(
@@ -316,6 +319,8 @@ class LoadVM:
             raise LoadError(chain, err.errno) from None
 
     async def _footer(self, entry: SaveStateEntry) -> None:
+        if not s.has_footers(self._vm.migration.settings):
+            return
         f = self._f
         chain = f"Section footer error, section_id: {s.signed32(entry.load_section_id)}"
         mark = await f.take_uint(1)
@@ -377,6 +382,8 @@ class LoadVM:
 
     async def _vmdescription(self) -> None:
         """Read and forget the description. Its absence is only logged, but the source hears of a channel's end."""
+        if is_undescribed(self._vm):
+            return
         f = self._f
         try:
             kind = await f.get_byte()

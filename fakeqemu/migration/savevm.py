@@ -217,8 +217,9 @@ class SaveVM:
     def put_header(self) -> None:
         self._vm.trace("savevm_state_header")
         section.put_header(self._f)
-        listed, uuid = configuration.listed_capabilities(self._vm), configuration.sent_uuid(self._vm)
-        section.put_configuration(self._f, self._machine_type(), listed, uuid)
+        if configuration.is_sent(self._vm):
+            listed, uuid = configuration.listed_capabilities(self._vm), configuration.sent_uuid(self._vm)
+            section.put_configuration(self._f, self._machine_type(), listed, uuid)
 
     # --- phases ---------------------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class SaveVM:
             self._set_up.append(entry)
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="start")
             await entry.handlers.save_setup(self._f)
-            section.put_section_footer(self._f, entry.section_id)
+            self._put_footer(entry)
 
     def pending_estimate(self) -> Pending:
         pending = Pending()
@@ -262,7 +263,7 @@ class SaveVM:
             self._start_section(section.QEMU_VM_SECTION_PART, entry)
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="part")
             finished = await handlers.save_live_iterate(self._f)
-            section.put_section_footer(self._f, entry.section_id)
+            self._put_footer(entry)
             self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             if not finished:
                 return False
@@ -279,7 +280,7 @@ class SaveVM:
             if handlers.has_postcopy():
                 self._start_section(section.QEMU_VM_SECTION_PART, entry)
                 await handlers.save_postcopy_prepare(self._f)
-                section.put_section_footer(self._f, entry.section_id)
+                self._put_footer(entry)
 
     async def complete_iterable(self, *, postcopy: bool = False) -> None:
         """END sections: the guest is stopped. With `postcopy`, of those entries that cannot wait until it has left."""
@@ -305,7 +306,7 @@ class SaveVM:
             self._start_section(section.QEMU_VM_SECTION_END, entry)
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
             await handlers.save_live_complete_precopy(self._f)
-            section.put_section_footer(self._f, entry.section_id)
+            self._put_footer(entry)
             self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             self._trace_downtime(entry, "iterable", start_ns)
 
@@ -313,7 +314,8 @@ class SaveVM:
         """FULL sections, the end, and the description of it all."""
         await self.save_devices()
         self._f.put_byte(section.QEMU_VM_EOF)
-        section.put_vmdescription(self._f, self._description())
+        if not is_undescribed(self._vm):
+            section.put_vmdescription(self._f, self._description())
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-non-iterable-saved")
         await self._f.flush()
 
@@ -333,7 +335,7 @@ class SaveVM:
                 fields = [{"name": "data", "size": size, "type": "buffer"}]
                 described = {"name": entry.idstr, "instance_id": entry.instance_id, "size": size, "fields": fields}
                 self._described.append(vmdesc.dumps(described))
-                section.put_section_footer(self._f, entry.section_id)
+                self._put_footer(entry)
                 self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             elif entry.vmsd is None or (not entry.vmsd.early_setup and entry.vmsd.is_needed(entry.opaque)):
                 self._put_described(entry)
@@ -360,6 +362,10 @@ class SaveVM:
         version_id = entry.version_id if entry.stock is None else entry.stock.desc.get("version", entry.version_id)
         section.put_section_header(self._f, kind, entry.section_id, entry.idstr, entry.instance_id, version_id)
 
+    def _put_footer(self, entry: SaveStateEntry) -> None:
+        if section.has_footers(self._vm.migration.settings):
+            section.put_section_footer(self._f, entry.section_id)
+
     def _put_described(self, entry: SaveStateEntry) -> None:
         self._start_section(section.QEMU_VM_SECTION_FULL, entry)
         if entry.stock is not None:
@@ -373,12 +379,14 @@ class SaveVM:
             except vmstate.PreSaveError as err:
                 raise err if self._vm.compat.migration_error_chain else QemuError(err.old_desc) from None
             self._described.append(vmdesc.dumps(described))
-        section.put_section_footer(self._f, entry.section_id)
+        self._put_footer(entry)
         self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
 
     def _description(self) -> bytes:
         text: dict[str, Any] = {}
         if self._vm.compat.migration_vmdesc_configuration:
+            if not configuration.is_sent(self._vm):  # QEMU dies here: it describes what it has not sent
+                raise QemuError("A stream without its configuration section (send-configuration) cannot be described")
             text["configuration"] = configuration.describe(self._vm, self._machine_type())
         text["page_size"] = TARGET_PAGE_SIZE
         text["devices"] = []
@@ -390,6 +398,12 @@ class SaveVM:
         self._vm.trace(
             "vmstate_downtime_save", type=kind, idstr=entry.idstr, instance_id=entry.instance_id, downtime=downtime_us
         )
+
+
+def is_undescribed(vm: Machine) -> bool:
+    """Whether streams of this machine type end without a description (`suppress-vmdesc`)."""
+    machine = vm.qom.machine
+    return machine is not None and machine.get("suppress-vmdesc") is True
 
 
 def prepare(vm: Machine) -> None:

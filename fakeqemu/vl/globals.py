@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _MIGRATION = "migration"
 #: its properties that are no capability and no parameter, but change something here
 _EMULATED_SETTINGS = (
-    "multifd-clean-tls-termination", "multifd-flush-after-each-section", "send-switchover-start", "switchover-ack-legacy",
-    "x-preempt-pre-7-2",
+    "multifd-clean-tls-termination", "multifd-flush-after-each-section", "send-configuration", "send-section-footer",
+    "send-switchover-start", "store-global-state", "switchover-ack-legacy", "x-preempt-pre-7-2",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import array
 import fcntl
 import json
 import os
+import select
 import socket
 import subprocess
 import tempfile
@@ -29,14 +30,21 @@ pytestmark = pytest.mark.real_qemu
 PATIENCE_S = 20.0
 #: a descriptor that is given by number has this one or the next that is free, in the emulator as here
 LOWEST_NUMBER = 200
-KINDS = ("socket", "pipe", "other-end", "file", "read-only-file", "write-only-file", "null", "directory")
+KINDS = (
+    "socket", "pipe", "other-end", "file", "read-only-file", "write-only-file", "null", "directory",
+    "eventfd", "epoll", "process", "memory", "terminal", "unconnected",
+)  # fmt: skip
+#: those from which nothing will ever come, not even an end
+SILENT = ("other-end", "epoll", "process", "terminal", "unconnected")
 ENDED = ("completed", "failed")
 
 
 class Monitor:
     """An emulator, and a monitor over which descriptors can be passed."""
 
-    def __init__(self, command: list[str], arguments: list[str], fds: list[int]) -> None:
+    def __init__(
+        self, command: list[str], arguments: list[str], fds: list[int], stderr: IO[bytes] | int = subprocess.DEVNULL
+    ) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(PATIENCE_S)
         monitor = ["-chardev", f"socket,id=q,fd={theirs.fileno()}", "-mon", "chardev=q,mode=control"]
@@ -44,7 +52,7 @@ class Monitor:
             [*command, "-accel", "tcg", "-display", "none", "-M", "none", "-nodefaults", *monitor, *arguments],
             pass_fds=[theirs.fileno(), *fds],
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
         )
         theirs.close()
         self._lines = self._socket.makefile("rb")
@@ -113,6 +121,23 @@ def make(kind: str, folder: Path, stream: bytes, *, outgoing: bool) -> Iterator[
         yield os.open("/dev/null", os.O_RDWR)
     elif kind == "directory":
         yield os.open(folder, os.O_RDONLY)
+    elif kind == "eventfd":
+        yield os.eventfd(5)
+    elif kind == "epoll":
+        with select.epoll() as poll:
+            yield os.dup(poll.fileno())
+    elif kind == "process":
+        yield os.pidfd_open(os.getpid())
+    elif kind == "memory":
+        fd = os.memfd_create("stream")
+        os.pwrite(fd, stream, 0)
+        yield fd
+    elif kind == "terminal":
+        master, slave = os.openpty()
+        yield slave
+        yield os.fdopen(master, "rb")
+    elif kind == "unconnected":
+        yield socket.socket().detach()
     else:
         yield os.open(path, {"file": os.O_RDWR, "read-only-file": os.O_RDONLY}.get(kind, os.O_WRONLY))
 
@@ -146,7 +171,7 @@ def run(command: list[str], version: str, kind: str, how: str, *, outgoing: bool
         uri = {"name": "fd:x", "number": f"fd:{number}", "set": "file:/dev/fdset/5"}[how]
         stays: dict[str, Any] = {} if outgoing or version == "7.2" else {"exit_on_error": False}
         reply = monitor.ask("migrate" if outgoing else "migrate-incoming", uri=uri, **stays)
-        waits = reply == {} and not (kind == "other-end" and not outgoing)  # nothing will ever come from there
+        waits = reply == {} and not (kind in SILENT and not outgoing and how != "set")
         if waits:
             monitor.wait_end()
         info = monitor.ask("query-migrate")

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from fakeqemu.migration.stream.qemu_file import QEMUFile
 
 QEMU_VM_FILE_MAGIC = 0x5145564D
@@ -107,6 +109,11 @@ def put_section_header(
 def put_section_footer(f: QEMUFile, section_id: int) -> None:
     f.put_byte(QEMU_VM_SECTION_FOOTER)
     f.put_be32(section_id)
+
+
+def has_footers(settings: dict[str, Any]) -> bool:
+    """Whether sections end with a footer: what a side sends, and what it waits for."""
+    return settings.get("send-section-footer") is not False
 
 
 def put_command(f: QEMUFile, command: int, payload: bytes = b"") -> None:
