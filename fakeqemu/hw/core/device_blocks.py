@@ -2,7 +2,7 @@
 """RAM blocks of devices: ROMs and video memory, of which only names and sizes are known. They travel as the guest's RAM does.
 
 The profile's table `device-blocks` has what each PCI device adds with no property; properties change that: a ROM that is
-not wanted (romfile=, rombar=0), video memory of another size (vgamem_mb, vram_size_mb).
+not wanted (romfile=, rombar=0) or is to be larger (romsize), video memory of another size (vgamem_mb, vram_size_mb, vgamem).
 
 QEMU: pci_add_option_rom in hw/pci/pci.c, hw/display
 """
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 _ROM = ".rom"
 #: names of ROMs are no longer than this
 _ROM_NAME_SIZE = 31
-_VIDEO = "vga.vram"
-_MIB = 1 << 20
+#: blocks of video memory, and the properties that say how large they are: in units of so many bytes
+_VIDEO = {
+    "vga.vram": (("vgamem_mb", 1 << 20), ("vram_size_mb", 1 << 20)),
+    "bochs-display-vram": (("vgamem", 1),),
+}
+#: romsize of a ROM that is as large as its file
+_AS_THE_FILE = (1 << 32) - 1
 
 
 def add_blocks(device: DeviceState) -> list[RAMBlock]:
@@ -43,13 +48,14 @@ def add_blocks(device: DeviceState) -> list[RAMBlock]:
 
 def _size(device: DeviceState, name: str, recorded: int) -> int:
     """The size of a block by the device's properties, 0 for none."""
-    if (name.endswith(_ROM) or len(name) == _ROM_NAME_SIZE) and not _has_rom(device):
-        return 0
-    if name == _VIDEO:
-        for option in ("vgamem_mb", "vram_size_mb"):
-            mib = device._values.get(option, 0)
-            if mib:
-                return int(1 << (mib - 1).bit_length()) * _MIB
+    values = device._values
+    if name.endswith(_ROM) or len(name) == _ROM_NAME_SIZE:
+        asked = values.get("romsize", _AS_THE_FILE)
+        return (recorded if asked == _AS_THE_FILE else int(asked)) if _has_rom(device) else 0
+    for option, unit in _VIDEO.get(name, ()):
+        asked = values.get(option, 0)
+        if asked:
+            return 1 << (int(asked) * unit - 1).bit_length()
     return recorded
 
 

@@ -12,6 +12,7 @@ from fakeqemu.system.ramblock import RAMBlock
 
 RECORDED = {
     "card": [["0000:00:01.0/card.rom", 262144]],
+    "bochs": [["0000:00:01.0/bochs-display-vram", 16 << 20]],
     "virtio-net-pci-non-transitional": [["0000:00:01.0/virtio-net-pci-non-transitional", 262144]],
     "vga": [["0000:00:01.0/vga.vram", 16 << 20], ["0000:00:01.0/vga.rom", 65536], ["vga.fifo", 4096]],
 }
@@ -61,6 +62,16 @@ def test_a_rom_that_is_not_wanted_is_not_there(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("mib", "size"), [(16, 16 << 20), (17, 32 << 20), (64, 64 << 20)])
 def test_video_memory_is_as_large_as_it_was_asked_for(mib: int, size: int) -> None:
     assert blocks("vga", vgamem_mb=mib)["0000:05:1f.2/vga.vram"] == size
+
+
+def test_bytes_of_video_memory_are_rounded_up() -> None:
+    assert blocks("bochs", vgamem=20 << 20) == {"0000:05:1f.2/bochs-display-vram": 32 << 20}
+
+
+def test_a_rom_may_be_larger_than_its_file() -> None:
+    assert blocks("card", romsize=1 << 20) == {"0000:05:1f.2/card.rom": 1 << 20}
+    assert blocks("card", romsize=(1 << 32) - 1) == {"0000:05:1f.2/card.rom": 262144}
+    assert blocks("card", romsize=1 << 20, rombar=0) == {}
 
 
 def test_a_block_that_is_there_is_not_made_again() -> None:
