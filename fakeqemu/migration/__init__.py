@@ -51,10 +51,11 @@ is can be measured without a migration (dirtyrate).
 **Pages that only count** (`ram=model`): no page travels but real bytes, and time and counters are what they would have been
 (ram_model, model_flow), so that an hour's migration of a terabyte is a few dozen steps.
 
-**Versions.** What differs stands in rows of qapi/compat.py named `migration_*`.
+**Versions.** What differs stands in rows of qapi/compat.py named `migration_*`. What a machine type of an old release has a later
+one leave out are properties of QEMU's object `migration`: capabilities, parameters, and `Migration.settings` (state).
 
 Reading order: state, register, stream (the package), savevm, ram, outgoing, loadvm, incoming, stats, options, channel, tls.
-Not emulated yet: CPR; what needs them can be set, and a migration with it on is refused in plain words.
+Not emulated yet: CPR; what needs it can be set, and a migration with it on is refused in plain words.
 
 QEMU: migration/
 """
