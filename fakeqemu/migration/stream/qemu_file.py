@@ -274,6 +274,11 @@ class QEMUFile:
 
     async def take_uint(self, size: int) -> int:
         """An integer of `size` bytes; those behind the end are zeroes."""
+        end = self._pos + size
+        if end <= self._in_end:
+            value = int.from_bytes(self._in[self._pos : end], "big")
+            self._pos = end
+            return value
         data = await self.take(size)
         return int.from_bytes(data, "big") << 8 * (size - len(data))
 
