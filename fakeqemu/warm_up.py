@@ -29,7 +29,8 @@ MODULES = (
     "fakeqemu.migration.return_path", "fakeqemu.migration.giving_up", "fakeqemu.migration.outgoing",
     "fakeqemu.migration.ram_load",
     "fakeqemu.migration.kept_state", "fakeqemu.migration.load_commands", "fakeqemu.migration.loadvm",
-    "fakeqemu.net.announce", "fakeqemu.migration.incoming", "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",
+    "fakeqemu.net.announce", "fakeqemu.migration.incoming", "fakeqemu.migration.begin_incoming",
+    "fakeqemu.migration.begin", "fakeqemu.migration.qmp_cmds",
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ The status is now `setup` (state); the reply goes out, and the task `mig/src/mai
 their own (multifd, multifd_ram; the destination's half is multifd_recv), or both (multifd_file). Devices may send state on
 such channels too (multifd_device_state).
 
-**Destination.** `-incoming`, or `qmp_migrate_incoming`: `incoming.begin` listens, status `setup`. A connection starts
+**Destination.** `-incoming`, or `qmp_migrate_incoming`: `begin_incoming` listens, status `setup`. A connection starts
 `mig/dst/main`: magic, header, configuration (configuration), then section by section (loadvm), each owner reading exactly
 its own bytes, RAM among them (ram_load), commands between (load_commands). Then the guest is started or left as it
 was there, status `completed`, and SHUT 0 goes back.

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from fakeqemu.migration.state import Migration
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.migration.tls import Handshake
-    from fakeqemu.system.machine import Machine
 
 _MAGIC_SIZE = 4
 #: what a connection may be for
@@ -41,64 +40,6 @@ _MAIN = "main"
 _MULTIFD = "multifd"
 #: statuses in which the channel of postcopy-preempt may come
 _PREEMPT_STATES = (st.SETUP, st.ACTIVE, st.POSTCOPY_DEVICE, st.POSTCOPY_ACTIVE)
-
-
-def start(vm: Machine, where: str | dict[str, Any] | None) -> None:
-    """What `-incoming` does: expect a guest, from `defer`, a URI or a channel; raises QemuError."""
-    if vm.runstate.state != rs.INMIGRATE:
-        vm.runstate.set(rs.INMIGRATE)
-    if where == "defer" or where is None:
-        return
-    if isinstance(where, str):
-        begin(vm, where, None, exit_on_error=True)
-    else:
-        begin(vm, None, [where], exit_on_error=True)
-
-
-def begin(
-    vm: Machine, uri: str | None, channel_list: list[dict[str, Any]] | None, *, exit_on_error: bool
-) -> None:  # fmt: skip
-    """`migrate-incoming`: listen; raises QemuError."""
-    mig = vm.migration
-    if mig.incoming is not None and mig.incoming.accepted:
-        raise QemuError("The incoming migration has already been started")
-    if vm.runstate.state != rs.INMIGRATE:
-        raise QemuError("'-incoming' was not specified on the command line")
-    if vm.compat.migration_uri_words == "early":
-        if uri is not None and not channel_list:
-            channel_list = None
-        _check_only_main(channel_list)
-        address = channels.resolve(vm.compat, uri, channel_list)
-        channels.check_transport(mig.options, address)
-        mig.options.check_emulated()
-    if mig.incoming is None:
-        mig.incoming = Incoming(mig)
-    incoming = mig.incoming
-    if incoming.state != st.NONE:
-        raise QemuError(f"Illegal migration incoming state: {incoming.state}")
-    incoming.exit_on_error = exit_on_error
-    incoming.set_state(st.SETUP, always_told=vm.compat.migration_incoming_setup_first)
-    try:
-        if vm.compat.migration_uri_words == "late":
-            address = _resolve_late(vm, uri)
-            mig.options.check_emulated()
-        incoming.listen(address)
-    except QemuError:
-        if vm.compat.migration_incoming_setup_first:
-            incoming.state = st.NONE
-        raise
-
-
-def _resolve_late(vm: Machine, uri: str | None) -> dict[str, Any]:
-    try:
-        return channels.resolve(vm.compat, uri, None)
-    except channels.UnknownProtocol:
-        raise QemuError(f"unknown migration protocol: {uri}") from None
-
-
-def _check_only_main(channel_list: list[dict[str, Any]] | None) -> None:
-    if channel_list and len(channel_list) > 1:
-        raise QemuError("Channel list must have only one entry, for type 'main'")
 
 
 class Incoming:
@@ -432,6 +373,7 @@ class Incoming:
             assert self._error is not None
             text = self._error.desc
         await self._cleanup(self._load)
+        self._stop_listening()  # who hears of the failure, finds nobody listening
         self.set_state(st.FAILED)
         if vm.compat.migration_exit_on_error:
             await self._shut(self._load, 1)
@@ -486,13 +428,16 @@ class Incoming:
     def _close(self) -> None:
         if self._channel is not None:
             channels.close(self._vm, self._address, self._channel)
+        self._stop_listening()
+        for handshake in self.handshakes:
+            handshake.break_off()
+        self._unregister_yank()
+
+    def _stop_listening(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         self.listening = False
-        for handshake in self.handshakes:
-            handshake.break_off()
-        self._unregister_yank()
 
     def close(self) -> None:
         """The process ends. The listening socket goes with the host, and its file stays, as with QEMU."""

@@ -41,9 +41,9 @@ def qmp_migrate_incoming(
     vm: Machine, *, uri: str | None = None, channels: list[dict[str, Any]] | None = None, exit_on_error: bool = True
 ) -> None:  # fmt: skip
     """Listen for the guest that `-incoming defer` waits for."""
-    from fakeqemu.migration import incoming
+    from fakeqemu.migration import begin_incoming
 
-    incoming.begin(vm, uri, channels, exit_on_error=exit_on_error)
+    begin_incoming.begin(vm, uri, channels, exit_on_error=exit_on_error)
 
 
 @qmp_command

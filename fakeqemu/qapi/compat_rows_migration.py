@@ -284,12 +284,6 @@ ROWS: tuple[CompatRow, ...] = (
         "Before, `received packet magic 5145564d expected 11223344` when the main connection comes later.",
     ),
     CompatRow(
-        "migration_multifd_postcopy",
-        "Multifd and postcopy-ram may be on together.",
-        (((), True), ((8, 0), False), ((10, 1), True)),
-        "`Postcopy is not yet compatible with multifd` where not.",
-    ),
-    CompatRow(
         "migration_multifd_sync_allocates_none",
         "A SYNC packet of a multifd channel says that it has room for no pages.",
         (((), False), ((9, 0), True)),
@@ -301,12 +295,6 @@ ROWS: tuple[CompatRow, ...] = (
         (((), "parameter"), ((10, 2), "option")),
         "`Parameter 'downtime_limit' expects ...` or `Option downtime-limit expects ...`.",
         ("parameter", "option"),
-    ),
-    CompatRow(
-        "migration_pause_in_recover",
-        "migrate-pause also works in postcopy-recover.",
-        (((), False), ((9, 1), True)),
-        "`... only supported during postcopy-active or postcopy-recover state`.",
     ),
     CompatRow(
         "migration_peek_magic",
@@ -321,70 +309,10 @@ ROWS: tuple[CompatRow, ...] = (
         "A migration shorter than the first window still makes a second pass: MIGRATION_PASS 2 before STOP.",
     ),
     CompatRow(
-        "migration_postcopy_active_first",
-        "The status postcopy-active is entered before the guest is stopped, and there is no status `device` on the way.",
-        (((), True), ((10, 0), False)),
-        "MIGRATION postcopy-active, then STOP; later: STOP, device, postcopy-active.",
-    ),
-    CompatRow(
-        "migration_postcopy_cancel_refused",
-        "migrate_cancel is an error once the guest runs on the other side.",
-        (((), False), ((10, 0), True)),
-        "`Postcopy migration in progress, cannot cancel.`",
-    ),
-    CompatRow(
-        "migration_postcopy_device_state",
-        "The source waits for the destination's word that it has loaded the devices.",
-        (((), False), ((11, 0), True)),
-        "The status postcopy-device on both sides; a PING 0x42 in the package.",
-    ),
-    CompatRow(
-        "migration_postcopy_downtime",
-        "query-migrate tells the downtime while pages still follow.",
-        (((), False), ((8, 2), True)),
-        "`downtime` instead of `expected-downtime` in the statuses of postcopy.",
-    ),
-    CompatRow(
-        "migration_postcopy_ends_empty",
-        "After the guest has left, nothing is left for END.",
-        (((), False), ((10, 1), True)),
-        "Before, as much as the downtime limit allows goes there, past max-postcopy-bandwidth.",
-    ),
-    CompatRow(
-        "migration_postcopy_first",
-        "migrate-start-postcopy is followed even when the rest would fit into the downtime limit.",
-        (((), False), ((11, 0), True)),
-        "postcopy-active instead of completed.",
-    ),
-    CompatRow(
-        "migration_postcopy_prepare",
-        "The source puts a section of RAM without pages before it turns to postcopy.",
-        (((), False), ((10, 1), True)),
-        "With multifd the barrier behind which the other channels carry no more pages.",
-    ),
-    CompatRow(
-        "migration_postcopy_recover_setup",
-        "A resumed source has a status of its own while it connects.",
-        (((), False), ((9, 1), True)),
-        "The status postcopy-recover-setup.",
-    ),
-    CompatRow(
-        "migration_postcopy_tmpfs",
-        "A destination takes the capability postcopy-ram only when files behind its memory are of tmpfs or hugetlbfs.",
-        (((), False), ((8, 1), True)),
-        "`Postcopy is not supported: Host backend files need to be TMPFS or HUGETLBFS only`.",
-    ),
-    CompatRow(
         "migration_ram_compression",
         "Pages may travel compressed one by one, where a capability says so, and transports may hook into the RAM section.",
         (((), True), ((9, 1), False)),
         "`Received an unexpected compressed page`, or nothing, where later releases know no such flags.",
-    ),
-    CompatRow(
-        "migration_preempt_early",
-        "The channel of postcopy-preempt is made with the main one, and ends with an EOS; the load waits for both.",
-        (((), True), ((8, 0), False)),
-        "Before, a second connection at the beginning of the migration; later, when it turns to postcopy.",
     ),
     CompatRow(
         "migration_ram_skipped",
@@ -403,6 +331,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Errors of the return path become error-desc.",
         (((), False), ((8, 2), True)),
         "Before, they are only printed on stderr, with `RP: ` in front.",
+    ),
+    CompatRow(
+        "migration_last_write_error",
+        "The error of the last write, of devices and their description, becomes error-desc.",
+        (((), False), ((10, 0), True)),
+        "Seen on 7.2.22: failed, without a word.",
     ),
     CompatRow(
         "migration_save_errors_printed",

@@ -12,7 +12,7 @@ import pytest
 from fakeqemu.error import QemuError
 from fakeqemu.hw.vfio import fsm
 from fakeqemu.hw.vfio.vendor import MigrationFeatures
-from fakeqemu.migration import incoming
+from fakeqemu.migration import begin_incoming
 
 MakeMachine = Callable[..., Any]
 
@@ -38,7 +38,7 @@ class Pair:
             self.target.add_vf(**both, **(target or {}))
 
     def begin(self, *, paused: bool = False, **capabilities: bool) -> None:
-        incoming.start(self.target.vm, "defer")
+        begin_incoming.start(self.target.vm, "defer")
         if not paused:
             self.world.run(self.source.vm.runstate.vm_start())
         states = [{"capability": name.replace("_", "-"), "state": on} for name, on in capabilities.items()]
