@@ -77,6 +77,8 @@ class PreemptRecv:
                 await pages.load_record(f)
         except StreamError as err:
             self.error = err
+        except OSError as err:  # of the memory's file
+            self.error = StreamError(f"postcopy-preempt: {err.strerror}")
         self._vm.trace("postcopy_preempt_thread_exit")
         postcopy.look_again()
 

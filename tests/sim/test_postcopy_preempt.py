@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from fakeqemu.error import QemuError
 from fakeqemu.faults.injector import Injector, Rule
 from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.migration.postcopy_preempt import is_early
+from fakeqemu.migration.postcopy_preempt_load import _Pages
 from fakeqemu.migration.stats import query_migrate
+from fakeqemu.migration.stream.qemu_file import QEMUFile
 from fakeqemu.sim.world import SimStalled, SimWorld
 from fakeqemu.testing.sim_machine import SimMachine
 from tests.sim.test_postcopy import DESTINATION_STORY, MIB, PAGES, SOURCE_STORY, Pair
@@ -91,6 +94,20 @@ def break_second(pair: Pair) -> None:
     preempt = pair.destination.vm.migration.incoming.preempt  # type: ignore[union-attr]
     assert preempt is not None
     preempt.shutdown()
+
+
+def test_memory_that_takes_no_pages_pauses_the_migration(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = _Pages.load_record
+
+    async def full(pages: _Pages, f: QEMUFile) -> None:
+        await load(pages, f)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pair = preempt_pair()
+    monkeypatch.setattr(_Pages, "load_record", full)
+    pair.start(postcopy=MIB)
+    pair.wait(pair.destination, "postcopy-paused")
+    assert not pair.destination.vm.bugs
 
 
 @pytest.mark.parametrize("profile", sorted(SOURCE_STORY))
