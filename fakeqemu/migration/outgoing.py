@@ -352,6 +352,8 @@ class Outgoing:
         except QemuError as err:
             if err is self.f.write_error and self.vm.compat.migration_error_chain:
                 raise err.prefixed("Failed to flush QEMUFile: ") from None
+            if err is self.f.write_error and not self.vm.compat.migration_last_write_error:
+                raise GivenUp from None
             raise
         self.check()
         if self.return_path is not None:

@@ -227,6 +227,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Invalid parameter 'bogus'`; before, what is not known is passed over.",
     ),
     CompatRow(
+        "migration_last_write_error",
+        "The error of the last write, of devices and their description, becomes error-desc.",
+        (((), False), ((10, 0), True)),
+        "Seen on 7.2.22: failed, without a word.",
+    ),
+    CompatRow(
         "migration_multifd_count_read",
         "How often the number of multifd channels is read: once for a migration, or at each place that needs it.",
         (((), "latched"),),
@@ -331,12 +337,6 @@ ROWS: tuple[CompatRow, ...] = (
         "Errors of the return path become error-desc.",
         (((), False), ((8, 2), True)),
         "Before, they are only printed on stderr, with `RP: ` in front.",
-    ),
-    CompatRow(
-        "migration_last_write_error",
-        "The error of the last write, of devices and their description, becomes error-desc.",
-        (((), False), ((10, 0), True)),
-        "Seen on 7.2.22: failed, without a word.",
     ),
     CompatRow(
         "migration_save_errors_printed",

@@ -200,3 +200,32 @@ async def test_a_channel_that_begins_wrong_is_only_told_of_by_7_2(case: InitCase
             for channel in channels:
                 channel.close()
     assert seen[1] == seen[0]
+
+
+@pytest.mark.parametrize("version", RELEASES)
+async def test_what_the_main_channel_meets_behind_a_broken_one_is_told_as_by_a_real_qemu(
+    version: str, directory: Path
+) -> None:
+    """10.0 prints both, the main channel's first; 11.1 only the error that came first."""
+    loop = asyncio.get_running_loop()
+    seen = []
+    for kind in (REAL, OURS):
+        path = directory / kind
+        async with destination(kind, version, directory) as vm:
+            channels = [await connect(path, main_channel())]
+            channels += [await connect(path, pack_init(UUID, number)) for number in range(CHANNELS)]
+            try:
+                await vm.wait_status("active")
+                for channel in channels[1:]:
+                    await loop.sock_sendall(channel, SYNC)
+                await loop.sock_sendall(channels[1], bytes(4096))
+                await until_broken(channels[2])
+                await loop.sock_sendall(channels[0], b"\x55" * 16)
+                await vm.wait_status("failed")
+                seen.append(await outcome(vm, path))
+            finally:
+                for channel in channels:
+                    channel.close()
+    assert seen[1] == seen[0]
+    assert "magic" in seen[0]["query-migrate"]["error-desc"]
+    assert any("section type 85" in line for line in seen[0]["stderr"]) == (version == "10.0")

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fakeqemu.error import QemuError
-from fakeqemu.faults.injector import Action, Injector, Rule
+from fakeqemu.faults.injector import Action, Close, Corrupt, Fail, Injector, Kill, Rule, Stall
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.hw.vfio import fsm
 from fakeqemu.hw.vfio.hostmodel import HostFunction, HostModel
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PAGES = 128
 PATIENCE_NS = 30 * NS_PER_S
 DEVICE_STATES = ("vfio_migration_set_state", "fake_vfio_arc", "vfio_pci_reset")
+#: one of each class: where it can be done is a matter of the class
+_ACTIONS = (Fail(), Kill(), Stall(), Close(), Corrupt())
 ENDED = ("none", "completed", "failed", "cancelled")
 
 
@@ -190,6 +192,9 @@ class Run:
         #: what the source's status was, one after the other
         self.statuses: list[str] = []
         self.source.vm.trace.watch(self._moved, "migrate_set_state")
+        #: behind how many of the source's points it said goodbye on an encrypted channel: the next one is of the goodbye
+        self.goodbyes: list[int] = []
+        self.source.vm.trace.watch(self._says_goodbye, "qio_channel_tls_bye_start")
 
     def _machine(self, name: str) -> SimMachine:
         kind = self.kind
@@ -230,6 +235,9 @@ class Run:
         command = self.kind.told.get(status)
         if command is not None:
             self.world.call_soon(lambda: self._tell(command, status))
+
+    def _says_goodbye(self, _event: str, _fields: dict[str, Any]) -> None:
+        self.goodbyes.append(self.injectors["source"].passed)
 
     def _tell(self, command: str, status: str) -> None:
         """What a tool does that hears of the status; what comes too late is refused."""
@@ -367,7 +375,8 @@ class Run:
         if not completed and there:
             # The last message got lost, or came too late: the one case in which two generals cannot agree. A connection cut
             # just before SHUT has both sides running on real 11.1.2, 10.0.13 and 7.2.22 as well.
-            # Without a return path it is the description behind the last section that got lost, which nobody needs.
+            # Without a return path it is the description behind the last section that got lost, which nobody needs: both
+            # sides of 11.1.2, 10.0.13 and 7.2.22 run then (tests/conformance/test_cut_description.py).
             late = "STOP" in self.source.event_names() or not self.kind.guest_runs
             assert self.kind.return_path or late, f"source {self.source_status}"
             assert self.destination_status == "completed"
@@ -390,14 +399,19 @@ class Run:
 
 
 @cache
-def _passes(number: int, side: str, action: Action) -> int:
+def _passes(number: int) -> dict[tuple[str, type[Action]], int]:
+    """How many points each side passes where a fault of a class can be made. All goes well, which is tried, once a kind."""
     run = Run(KINDS[number])
-    rule = run.injectors[side].add(Rule("*", action, after=sys.maxsize))
+    rules = {
+        (side, type(action)): injector.add(Rule("*", action, after=sys.maxsize))
+        for side, injector in run.injectors.items()
+        for action in _ACTIONS
+    }
     run.go()
     run.check()
     assert run.source_status == "completed", run.source.execute("query-migrate")
     assert run.alive(run.destination), run.destination.host.log_lines
-    return rule.passed
+    return {which: rule.passed for which, rule in rules.items()}
 
 
 def chosen(kind: Kind, side: str, action: Action, number: int) -> range:
@@ -405,7 +419,7 @@ def chosen(kind: Kind, side: str, action: Action, number: int) -> range:
     and at others for other kinds. All goes well before, which is tried.
     """
     index = KINDS.index(kind)
-    points = _passes(index, side, action)
+    points = _passes(index)[side, type(action)]
     assert points > 0
     if kind.vfio:
         number //= 2  # a machine with devices passes more than a hundred points, and takes its time

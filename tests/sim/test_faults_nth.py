@@ -62,6 +62,10 @@ def test_a_failure_at_every_point_leaves_one_side_running(kind: Kind, side: str)
         where = f"{side}, point {n}: {injector.injected[0]}"
         try:
             run.check()
+            if side == "source" and n in run.goodbyes:
+                # All has been said before, and the release has the word only for the other side's peace of mind.
+                assert (run.source_status, run.destination_status) == ("completed", "completed")
+                continue
             check_first_error(run, side)
         except AssertionError as err:
             raise AssertionError(f"{where}\n{err}") from err
@@ -81,6 +85,9 @@ def check_first_error(run: Run, side: str) -> None:
         assert "multifd" in run.kind.capabilities  # a further channel was no good: it waits for another one
     elif run.kind.tls and run.destination_status == "setup":
         assert text_of(first) in "\n".join(run.destination.host.log_lines)  # it waits for another one
+    elif first.point == "migration_tls_incoming_handshake_start":
+        # It waited for another one, which failed as well.
+        assert text_of(first) in "\n".join(run.destination.host.log_lines)
     elif first.point == "fake_channel_write" or run.destination_status == "completed":
         assert run.destination_status in ("completed", "failed")
     elif first.point == "multifd_recv_unfill" and not run.destination.vm.compat.migration_exit_on_error:
@@ -90,7 +97,11 @@ def check_first_error(run: Run, side: str) -> None:
         said = "\n".join(run.destination.host.log_lines)
         if first.point != "fake_channel_read":  # where a word is missing, QEMU goes on with a zero, and stumbles later
             assert text_of(first) in said
-            assert ENOSPC not in said
+            if first.point == "multifd_recv_unfill" and not run.destination.vm.compat.migration_error_chain:
+                # What the main channel met is printed at once, the channel's error, which is kept, at the end (10.0.13).
+                assert text_of(first) in run.destination.host.log_lines[-1]
+            else:
+                assert ENOSPC not in said
 
 
 def check_source_error(run: Run, first: Injected) -> None:
@@ -98,7 +109,11 @@ def check_source_error(run: Run, first: Injected) -> None:
     mig = run.source.vm.migration
     if first.point in RETURN_PATH and not run.source.vm.compat.migration_return_path_errors:
         return  # noticed at the next write, or printed
-    assert mig.error is not None
+    if mig.error is None:  # one that this release does not keep: of the last bytes, the guest being stopped
+        assert first.point == "fake_channel_write"
+        assert not run.source.vm.compat.migration_last_write_error
+        assert "STOP" in run.source.event_names() or not run.kind.guest_runs
+        return
     assert text_of(first) in mig.error.desc
     assert ENOSPC not in mig.error.desc
 
