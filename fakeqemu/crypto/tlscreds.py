@@ -10,7 +10,6 @@ QEMU: crypto/tlscreds.c
 from __future__ import annotations
 
 import os
-from weakref import WeakSet
 
 from fakeqemu.error import QemuError
 from fakeqemu.system.user_creatable import UserCreatable
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 CLIENT, SERVER = "client", "server"
 
 DH_PARAMS = "dh-params.pem"
-
-#: machines that have been told of such a file: once is enough
-_WARNED: WeakSet[Machine] = WeakSet()
 
 
 class TLSCreds(UserCreatable):
@@ -82,11 +78,11 @@ class TLSCreds(UserCreatable):
         path = self.file(DH_PARAMS) if "dir" in self._values and self.is_server else None
         if path is None:
             return None
-        if self.vm.compat.tls_dh_params_deprecated and self.vm not in _WARNED:
-            _WARNED.add(self.vm)
-            self.vm.error_report(
-                f"warning: Use of an external DH parameters file '{path}' is deprecated and will be removed in a future release"
-            )  # fmt: skip
+        if self.vm.compat.tls_dh_params_deprecated:
+            self.vm.warn_report_once(
+                DH_PARAMS,
+                f"Use of an external DH parameters file '{path}' is deprecated and will be removed in a future release",
+            )
         data = read_file(path)
         from fakeqemu.crypto.session_openssl import are_dh_params
 

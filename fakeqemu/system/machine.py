@@ -102,6 +102,7 @@ class Machine:
         #: (driver, property, text) of each -global, in order
         self.globals: list[tuple[str, str, str]] = []
         self.bugs = 0
+        self._warned_of: dict[str, None] = {}
         #: options of `-fake`, by key
         self.fake: dict[str, str] = {}
         host.on_task_failure = self._task_failed
@@ -195,6 +196,12 @@ class Machine:
         """A warning as QEMU's warn_report writes it: to a command of a client's without the program's name."""
         log = self.host.log if self.dispatcher.current is None else self.host.log_plain
         log(f"warning: {text}")
+
+    def warn_report_once(self, what: str, text: str) -> None:
+        """A warning on stderr; of each `what` only the first is printed."""
+        if what not in self._warned_of:
+            self._warned_of[what] = None
+            self.error_report(f"warning: {text}")
 
     def error_report(self, text: str) -> None:
         """A line on stderr as QEMU's error_report writes it (the program name is the host's matter)."""
