@@ -105,6 +105,7 @@ async def test_cancel_while_pages_follow(start_vm: Start, directory: Path, kind:
     await source.execute("migrate-start-postcopy")
     await source.wait_status("postcopy-active")
     await destination.wait_status("postcopy-active")
+    await destination.wait_event("RESUME")  # before that, a break ends it
     said = await answer(source, "migrate_cancel")
     if version == "7.2":
         assert said == ""
@@ -152,6 +153,7 @@ async def test_statuses_of_a_pause_and_a_recovery(start_vm: Start, directory: Pa
     await source.execute("migrate-start-postcopy")
     await source.wait_status("postcopy-active")
     await destination.wait_status("postcopy-active")
+    await destination.wait_event("RESUME")  # before that, a break ends it
     await source.execute("migrate-pause")
     await source.wait_status("postcopy-paused")
     await destination.wait_status("postcopy-paused")
