@@ -78,6 +78,20 @@ async def pair(start_vm: Start, kind: str, version: str, directory: Path, *more:
     return source, destination
 
 
+async def pair_with_the_guest_there(
+    start_vm: Start, kind: str, version: str, directory: Path
+) -> tuple[Emulator, Emulator]:  # fmt: skip
+    """The guest runs on the destination, and its pages follow."""
+    source, destination = await pair(start_vm, kind, version, directory)
+    await source.execute("migrate", {"uri": f"unix:{directory}/d"})
+    await source.wait_status("active")
+    await source.execute("migrate-start-postcopy")
+    await source.wait_status("postcopy-active")
+    await destination.wait_status("postcopy-active")
+    await destination.wait_event("RESUME")  # before that, a break ends it
+    return source, destination
+
+
 def statuses(vm: Emulator) -> list[str]:
     return [e["data"]["status"] for e in vm.events if e["event"] == "MIGRATION"]
 
@@ -99,13 +113,7 @@ async def test_a_destination_whose_memory_is_no_tmpfs(
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_cancel_while_pages_follow(start_vm: Start, directory: Path, kind: str, version: str) -> None:
-    source, destination = await pair(start_vm, kind, version, directory)
-    await source.execute("migrate", {"uri": f"unix:{directory}/d"})
-    await source.wait_status("active")
-    await source.execute("migrate-start-postcopy")
-    await source.wait_status("postcopy-active")
-    await destination.wait_status("postcopy-active")
-    await destination.wait_event("RESUME")  # before that, a break ends it
+    source, destination = await pair_with_the_guest_there(start_vm, kind, version, directory)
     said = await answer(source, "migrate_cancel")
     if version == "7.2":
         assert said == ""
@@ -147,13 +155,7 @@ async def test_postcopy_with_multifd_is_a_matter_of_the_release(start_vm: Start,
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_statuses_of_a_pause_and_a_recovery(start_vm: Start, directory: Path, kind: str, version: str) -> None:
-    source, destination = await pair(start_vm, kind, version, directory)
-    await source.execute("migrate", {"uri": f"unix:{directory}/d"})
-    await source.wait_status("active")
-    await source.execute("migrate-start-postcopy")
-    await source.wait_status("postcopy-active")
-    await destination.wait_status("postcopy-active")
-    await destination.wait_event("RESUME")  # before that, a break ends it
+    source, destination = await pair_with_the_guest_there(start_vm, kind, version, directory)
     await source.execute("migrate-pause")
     await source.wait_status("postcopy-paused")
     await destination.wait_status("postcopy-paused")
