@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MASK = (1 << 64) - 1
 _SIGN = 1 << 63
+#: how many parentheses and signs may stand within each other
+_MAX_DEPTH = 50
 _UINT32_MAX = (1 << 32) - 1
 
 
@@ -115,10 +117,11 @@ def _skip(text: str, at: int) -> int:
 class _Expression:
     """Reads one expression, and white space behind it; 64 bits, with a sign."""
 
-    __slots__ = ("_text", "at")
+    __slots__ = ("_depth", "_text", "at")
 
     def __init__(self, text: str, at: int) -> None:
         self._text = text
+        self._depth = 0
         self.at = at
 
     def sum(self) -> int:
@@ -138,6 +141,14 @@ class _Expression:
         return value
 
     def _unary(self) -> int:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise NotEmulated(f"Expressions of the human monitor deeper than {_MAX_DEPTH} are not emulated")
+        value = self._operand()
+        self._depth -= 1
+        return value
+
+    def _operand(self) -> int:
         char = self._next()
         if char == "":
             raise WrongArguments("unexpected end of expression")

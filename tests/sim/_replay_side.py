@@ -171,7 +171,7 @@ class Side:
         )
 
     def _comparable(self, events: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """How many passes a guest takes that runs is not compared, nor what a destination tells that loads as it starts."""
+        """Not compared: passes of a guest that runs, how many and when; a destination that loads as it starts."""
         if self.loads_at_once:
             return []
         return [e for e in events if e[0] != "MIGRATION_PASS"] if self.boots else events

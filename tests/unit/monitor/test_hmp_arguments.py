@@ -65,6 +65,13 @@ def test_a_number_of_32_bits_has_no_more() -> None:
         parse("calc", "index:i", "0x100000000")
 
 
+@pytest.mark.parametrize("deep", ["(" * 5000 + "1" + ")" * 5000, "-" * 5000 + "1"])
+def test_depth_has_an_end(deep: str) -> None:
+    with pytest.raises(NotEmulated, match="deeper than"):
+        parse("x", "n:l", deep)
+    assert parse("x", "n:l", "(" * 40 + "7" + ")" * 40 + "+1" * 500) == {"n": 507}
+
+
 def test_registers_are_not_emulated() -> None:
     with pytest.raises(NotEmulated):
         parse("calc", NUMBERS, "$pc")
