@@ -13,6 +13,6 @@ other branch for tests. Chance comes from the host, hence a run repeats from its
 Whoever is stalled goes on with `injector.release(name)`: from a test that has the machine, `vm.faults.injector`; from
 outside, a step of the scenario that waits for a command or an event.
 
-Reading order: `rule` (what can happen), `catalogue` (which points there are), `injector` (who does it), `link` (a channel
-that misbehaves), `answers` (QMP commands). From files: `fakeqemu.scenario`.
+Reading order: `rule` (what can happen), `point`, `points_*` and `catalogue` (where), `injector` (who does it), `link`
+(a channel that misbehaves), `answers` (QMP commands). From files: `fakeqemu.scenario`.
 """

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fakeqemu.faults import catalogue
 from fakeqemu.faults.link import FaultyChannel, LinkFault
+from fakeqemu.faults.point import READS, WRITES, error_at
 from fakeqemu.faults.rule import Action, Close, Corrupt, Delay, Fail, Kill, Rule, Stall
 from fakeqemu.host.clock import NS_PER_MS
 
@@ -129,7 +130,7 @@ class Injector:
             return
         # A dead process' code still unwinds where only the simulation ends it: nothing that it does is seen any more.
         fail = action if isinstance(action, Fail) else Fail()
-        error = catalogue.error_at(catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text)
+        error = error_at(catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text)
         self._note(point, fields, action, error)
         if isinstance(action, Kill):
             self._vm.host.kill()
@@ -197,7 +198,7 @@ class Injector:
         f, channel = self._stream(flow)
         if f is None or channel is None:
             return
-        if flow == catalogue.READS:
+        if flow == READS:
             buffer: Any
             buffer, at = f.buffered()
             if offset < f.available and isinstance(buffer, bytearray):
@@ -210,7 +211,7 @@ class Injector:
     def _stream(self, flow: str) -> tuple[QEMUFile | None, FaultyChannel | None]:
         """The main stream that is being written or read, and its channel."""
         mig = self._vm.migration
-        owner = mig.outgoing if flow == catalogue.WRITES else mig.incoming
+        owner = mig.outgoing if flow == WRITES else mig.incoming
         f = owner.f if owner is not None else None
         if f is None or not isinstance(f.channel, FaultyChannel):
             return None, None

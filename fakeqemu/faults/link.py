@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fakeqemu.faults.catalogue import READ, WRITE
+from fakeqemu.faults.point import READ, WRITE
 from fakeqemu.host.channel import Channel
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.trace import matches

@@ -12,8 +12,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fakeqemu.error import GENERIC_ERROR
 from fakeqemu.faults.answers import NOTHING, Answer
-from fakeqemu.faults.catalogue import POINTS, Point
+from fakeqemu.faults.catalogue import POINTS
 from fakeqemu.faults.link import LinkFault
+from fakeqemu.faults.point import Point
 from fakeqemu.faults.rule import Action, Close, Corrupt, Delay, Fail, Kill, Rule, Stall, comparison
 from fakeqemu.qapi.cutils import NumberError, parse_size
 from fakeqemu.qapi.profile import VersionProfile

@@ -11,6 +11,7 @@ import pytest
 
 import fakeqemu
 from fakeqemu.faults import catalogue, catalogue_cli
+from fakeqemu.faults.point import READ, WRITE, Point, error_at
 from fakeqemu.qapi.profile import VersionProfile
 
 PACKAGE = Path(fakeqemu.__file__).parent
@@ -20,7 +21,7 @@ OPENED = [f"migration_{kind}_{way}" for kind in ("exec", "file", "fd") for way i
 
 def calls() -> Iterator[tuple[str, list[str], bool]]:
     """(point, fields, whether it can wait) of each call in the source whose point is written out."""
-    constants = {"READ": catalogue.READ, "WRITE": catalogue.WRITE}
+    constants = {"READ": READ, "WRITE": WRITE}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
@@ -54,9 +55,9 @@ def test_points_are_named_as_trace_events() -> None:
 
 
 @pytest.mark.parametrize("point", catalogue.POINTS.values(), ids=lambda point: point.name)
-def test_each_point_has_an_error_that_can_be_raised(point: catalogue.Point) -> None:
+def test_each_point_has_an_error_that_can_be_raised(point: Point) -> None:
     fields: dict[str, object] = dict.fromkeys(point.fields, "x")
-    error = catalogue.error_at(point, 5, "Input/output error", fields)
+    error = error_at(point, 5, "Input/output error", fields)
     assert isinstance(error, Exception)
     assert "{" not in str(error)
 
