@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.system.ramblock import RAMBlock
-from tests.sim.test_migration import MIB, Pair
+from tests.sim._pair import MIB, Pair
 
 PAGES = 2048
 

@@ -14,7 +14,7 @@ from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.migration.stream import multifd_packet as mp
 from fakeqemu.migration.stream.multifd_packet import RamPacket, pack_init
 from tests.migration.multifd_streams import SYNC, UUID, main_channel, ram
-from tests.sim.test_migration import RELEASES, Pair, status, told
+from tests.sim._pair import RELEASES, Pair, status, told
 
 INIT = 64
 PACKET = 1344

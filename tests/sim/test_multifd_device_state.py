@@ -12,7 +12,7 @@ from fakeqemu.faults.injector import Fail, Injector, Rule
 from fakeqemu.migration.multifd import DeviceState, SendChannel
 from fakeqemu.migration.register import SaveVMHandlers, StateSender
 from fakeqemu.migration.stream import multifd_packet as mp
-from tests.sim.test_migration import Pair, status
+from tests.sim._pair import Pair, status
 from tests.sim.test_multifd import INIT, PACKET, multifd_pair, parameters
 
 NAME = "0000:00:05.0/vfio"

@@ -7,7 +7,7 @@ import pytest
 
 from fakeqemu.host.clock import NS_PER_S
 from fakeqemu.migration.stream import return_path as rp
-from tests.sim.test_migration import Pair, told
+from tests.sim._pair import Pair, told
 
 
 def ack_pair(profile: str) -> Pair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.test_migration import RELEASES
+from tests.sim._pair import RELEASES
 from tests.sim.test_multifd import PAGES, arrived, multifd_pair
 
 
