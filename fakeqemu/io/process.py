@@ -77,10 +77,6 @@ class Process:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _ENDING_SIGNALS)
 
     # daemon
-    @property
-    def is_daemon(self) -> bool:
-        return self._is_daemon
-
     def daemonize(self) -> None:
         """Go on in a child in a session of its own; the parent ends when `setup_done` says so, or when we end."""
         reader, writer = os.pipe()

@@ -176,7 +176,6 @@ class Outgoing:
     async def _run(self, channel: Channel) -> None:
         """QEMU: migration_thread"""
         f = self.f = QEMUFile(channel, channels.kind_of(self.address, channel))
-        f.limiter = self._limit
         self.savevm = SaveVM(self.vm, f)
         ram = self.vm.savevm.find(RAM, 0)
         assert ram is not None
@@ -438,14 +437,6 @@ class Outgoing:
     @property
     def remaining_pages(self) -> int:
         return self._ram.remaining_pages
-
-    async def _limit(self) -> None:
-        """For handlers that send much in one go: wait while the window's share is used up."""
-        assert self.f is not None
-        await self.f.flush()
-        while self.rate.exceeded():
-            await self.rate.next_window()
-            self.check()
 
     async def wait_until(self, deadline_ns: int) -> None:
         """Wait for a time, or for `kick`; raises what has gone wrong meanwhile."""

@@ -157,10 +157,6 @@ class SimFiles:
         #: paths at which a UNIX socket stands (bound once; whether anybody listens is the network's matter)
         self.sockets: dict[str, Any] = {}
 
-    def make_directory(self, path: str) -> None:
-        if path not in self.directories:
-            self.directories.append(path)
-
     def exists(self, path: str) -> bool:
         return path in self.contents or path in self.sockets or path in self.directories
 

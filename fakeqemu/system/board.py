@@ -76,12 +76,6 @@ class Board:
         self.object = MachineObject(vm, self)
 
     @property
-    def ram_block_id(self) -> str:
-        """The name of the block that is the guest's RAM, as it stands in a migration stream."""
-        backend = self.memory_backend
-        return self.default_ram_id if backend is None or backend.block is None else backend.block.idstr
-
-    @property
     def default_ram_id(self) -> str:
         return str(self.entry.get("default-ram-id", ""))
 

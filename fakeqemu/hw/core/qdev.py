@@ -259,14 +259,6 @@ class DeviceState(Object):
                 bus.parent_dev = self
         return self._child_buses
 
-    def add_bus(self, bus: BusState, name: str) -> BusState:
-        """Give the device a bus of this name."""
-        self.child_buses.insert(0, bus)
-        bus.parent_dev = self
-        if bus.parent is None:
-            self.add_child(name, bus)
-        return bus
-
     @property
     def depth(self) -> int:
         """How many buses lie between the device and the root: the priority of its run-state handlers."""

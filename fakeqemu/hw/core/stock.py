@@ -198,8 +198,3 @@ def _automatic_name(device: DeviceState, type_name: str) -> str:
     number = counters.get(type_name, 0)
     counters[type_name] = number + 1
     return f"{type_name.lower()}.{number}"
-
-
-def record_of(device: DeviceState) -> Record:
-    """The record that tells of the device; empty where none does."""
-    return device._record or {}

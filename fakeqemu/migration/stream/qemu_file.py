@@ -21,7 +21,6 @@ from fakeqemu.error import QemuError, StreamError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
     from fakeqemu.host.channel import Channel
 
@@ -56,7 +55,7 @@ class QEMUFile:
     """One direction or both of a migration channel; without a channel, bytes in memory."""
 
     __slots__ = (
-        "_in", "_in_end", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "flushed", "kind", "limiter", "read_total",
+        "_in", "_in_end", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "flushed", "kind", "read_total",
         "write_error",
     )  # fmt: skip
 
@@ -79,8 +78,6 @@ class QEMUFile:
         self.write_error: QemuError | None = None
         #: set once the end was seen while reading
         self.end: EndOfStream | None = None
-        #: awaited by `rate_limit`; set by the migration that owns the file
-        self.limiter: Callable[[], Awaitable[None]] | None = None
 
     @staticmethod
     def over(data: bytes) -> QEMUFile:
@@ -170,11 +167,6 @@ class QEMUFile:
             self.write_error = QemuError(f"Unable to write to {self.kind}: {strerror(err.errno)}")
             raise self.write_error from None
         self.flushed += len(data)
-
-    async def rate_limit(self) -> None:
-        """Wait until more may be sent. For handlers that send much in one go."""
-        if self.limiter is not None:
-            await self.limiter()
 
     # --- reading --------------------------------------------------------------------------------------
 
