@@ -17,6 +17,7 @@ from fakeqemu.migration.stream import section, vmdesc, vmstate
 from fakeqemu.migration.stream.ram_page import RAM_VERSION, TARGET_PAGE_SIZE
 from fakeqemu.migration.stream.vmstate import VMStateDescription
 from fakeqemu.migration.stream.vmstate_fields import int64, unused
+from fakeqemu.system.ram_list import add_board_block
 from fakeqemu.system.ramblock import RAMBlock
 
 TYPE_CHECKING = False
@@ -163,7 +164,7 @@ def add_board_blocks(vm: Machine) -> None:
         columns = line.split()
         if len(columns) < 6 or columns[0] in known or columns[0] == board.default_ram_id:
             continue
-        vm.ram_blocks.append(RAMBlock(columns[0], int(columns[4], 16)))
+        add_board_block(vm, RAMBlock(columns[0], int(columns[4], 16), max_length=int(columns[5], 16)))
 
 
 def board_block_list(vm: Machine) -> str:

@@ -18,6 +18,7 @@ from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.qom.object import Object
 from fakeqemu.qom.properties import check_integer, wrong_type
 from fakeqemu.system.private_store import PrivateStore
+from fakeqemu.system.ram_list import BACKEND, BOARD, HOT, add_block
 from fakeqemu.system.ramblock import PAGE_SIZE, MappedStore, RAMBlock, SparseStore
 from fakeqemu.system.user_creatable import UserCreatable
 
@@ -106,6 +107,7 @@ class HostMemoryBackend(UserCreatable):
         length = -(-self.size // PAGE_SIZE) * PAGE_SIZE
         share = bool(self.value("share"))
         self.block = RAMBlock(self.block_name(), length, store, share=share, named_file=self.has_named_file)
+        self.block.moment = HOT if self.vm.phase == "ready" else BACKEND
         region = Object(self.vm, "memory-region")
         region.attach_record(
             {
@@ -147,7 +149,7 @@ class HostMemoryBackend(UserCreatable):
             raise QemuError(f"can't use already busy memdev: {self.name}")
         assert self.block is not None
         self.mapped = True
-        self.vm.ram_blocks.append(self.block)
+        add_block(self.vm, self.block, self.block.moment)
 
     def check_deletable(self) -> None:
         if self.mapped:
@@ -354,6 +356,8 @@ def create_default_memdev(vm: Machine, name: str, size: int) -> HostMemoryBacken
             backend.set(ours, False)
     vm.qom.objects.add_child(name, backend)
     backend.complete()
+    assert backend.block is not None
+    backend.block.moment = BOARD
     return backend
 
 

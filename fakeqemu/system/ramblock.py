@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from _bisect import bisect_left, bisect_right
 from _struct import Struct
+from itertools import count
 
 from fakeqemu.system.page_runs import PageRuns as PageRuns  # it is known by this name too
 
@@ -349,8 +350,11 @@ def _as_new(data: bytearray, size: int) -> bytearray:
 class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
-    __slots__ = ("dirty", "generation", "guard", "guest_address", "idstr", "logs", "named_file", "page_size", "received", "share",
-                 "store", "used_length")  # fmt: skip
+    __slots__ = ("dirty", "generation", "guard", "guest_address", "idstr", "logs", "max_length", "moment", "named_file", "number",
+                 "page_size", "received", "share", "store", "used_length")  # fmt: skip
+
+    #: blocks of all machines, in the order of making
+    _numbers = count()
 
     def __init__(
         self,
@@ -361,12 +365,17 @@ class RAMBlock:
         share: bool = False,
         named_file: bool = False,
         page_size: int = PAGE_SIZE,
+        max_length: int = 0,
     ) -> None:
         """`share`: another process sees what is written; `named_file`: it is a file with a name, which others can open;
-        `page_size`: that of the host memory behind it.
+        `page_size`: that of the host memory behind it; `max_length`: the size to which it may grow.
         """
         self.idstr = idstr
         self.used_length = length
+        self.max_length = max_length or length
+        #: what orders blocks of one size (system/ram_list.py)
+        self.moment = 0
+        self.number = next(self._numbers)
         self.store: SparseStore | MappedStore = store if store is not None else SparseStore()
         self.share = share
         self.named_file = named_file

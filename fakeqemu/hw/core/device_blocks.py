@@ -32,6 +32,7 @@ def add_blocks(device: DeviceState) -> list[RAMBlock]:
     recorded = vm.profile.get("device-blocks", device.type_name, ())
     if not recorded:
         return []
+    from fakeqemu.system.ram_list import COLD, HOT, add_block
     from fakeqemu.system.ramblock import RAMBlock
 
     known = [block.idstr for block in vm.ram_blocks]
@@ -42,7 +43,8 @@ def add_blocks(device: DeviceState) -> list[RAMBlock]:
         size = _size(device, own, size)
         if size and idstr not in known:
             added.append(RAMBlock(idstr, size))
-    vm.ram_blocks += added
+    for block in added:
+        add_block(vm, block, HOT if vm.phase == "ready" else COLD)
     return added
 
 

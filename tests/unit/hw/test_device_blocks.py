@@ -31,6 +31,8 @@ class Device:
 
 
 class Machine:
+    phase = "initialized"
+
     def __init__(self) -> None:
         self.ram_blocks: list[RAMBlock] = []
         self.profile = self

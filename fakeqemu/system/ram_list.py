@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""The order of a machine's RAM blocks, which is that of block lists, pages and bitmaps in a stream.
+
+The largest block stands first, by the size to which it may grow. Of blocks of one size that which was made first does:
+
+    BACKEND    objects of the command line: they are there before the board
+    BOARD      the guest's RAM where no object is it, firmware, devices that a board has by itself
+    COLD       -device
+    DONE       tables for the guest, once the machine is complete
+    HOT        whatever comes later
+
+We know of a board's blocks only when a migration wants them, and of an object's when it is put to use: so the moment is kept,
+and the order of making.
+
+QEMU: ram_block_add in system/physmem.c
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fakeqemu.system.machine import Machine
+    from fakeqemu.system.ramblock import RAMBlock
+
+BACKEND, BOARD, COLD, DONE, HOT = range(5)
+#: blocks with such names are made when the machine is complete
+_LATE = "/rom@"
+
+
+def add_block(vm: Machine, block: RAMBlock, moment: int) -> None:
+    """Put a block into its place; `moment`: when it was made."""
+    block.moment = moment
+    blocks = vm.ram_blocks
+    rank = _rank(block)
+    at = next((at for at, other in enumerate(blocks) if _rank(other) > rank), len(blocks))
+    blocks.insert(at, block)
+
+
+def add_board_block(vm: Machine, block: RAMBlock) -> None:
+    """Put a block of the board into its place, whenever it becomes known."""
+    add_block(vm, block, DONE if block.idstr.startswith(_LATE) else BOARD)
+
+
+def _rank(block: RAMBlock) -> tuple[int, int, int]:
+    return -block.max_length, block.moment, block.number
