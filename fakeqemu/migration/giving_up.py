@@ -28,9 +28,11 @@ async def give_up(outgoing: Outgoing, error: QemuError | None) -> None:
     early = vm.compat.migration_failing_state
     if error is not None and not cancelled:
         mig.set_error(error)
-    elif error is not None and (mig.error is None or not early):
-        vm.error_report(error.desc)  # a write that waited was broken off: printed, but not the reason of anything
-    if not cancelled:
+    elif error is not None:
+        report_broken_off(outgoing, error)
+    if outgoing.told_failed_in == st.SETUP and not cancelled:
+        mig.state = st.FAILED  # it never was active, and its end is told of once; otherwise twice
+    elif not cancelled:
         mig.set_state(st.FAILING if early else st.FAILED)
     if outgoing.multifd is not None:
         outgoing.multifd.shutdown()
@@ -49,6 +51,12 @@ async def give_up(outgoing: Outgoing, error: QemuError | None) -> None:
         mig.set_state(st.CANCELLED)
     elif early:
         mig.set_state(st.FAILED)
+
+
+def report_broken_off(outgoing: Outgoing, error: QemuError) -> None:
+    """The migration was cancelled while a write waited: its end is printed, but not the reason of anything."""
+    if outgoing.mig.error is None or not outgoing.vm.compat.migration_failing_state:
+        outgoing.vm.error_report(error.desc)
 
 
 async def close(outgoing: Outgoing) -> None:

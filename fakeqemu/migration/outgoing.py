@@ -17,7 +17,7 @@ from fakeqemu.host.sync import Cancelled
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
-from fakeqemu.migration.giving_up import close, give_up
+from fakeqemu.migration.giving_up import close, give_up, report_broken_off
 from fakeqemu.migration.multifd import MultiFDSend
 from fakeqemu.migration.ram import RAMHandlers
 from fakeqemu.migration.rate import RateWindow
@@ -67,7 +67,7 @@ class Outgoing:
 
     __slots__ = (
         "_connecting", "_kick", "_ram", "_task", "address", "f", "mig", "multifd", "postcopy", "preempt", "rate",
-        "return_path", "savevm", "switchover", "switchover_ack", "vm",
+        "return_path", "savevm", "switchover", "switchover_ack", "told_failed_in", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -88,6 +88,8 @@ class Outgoing:
         self.postcopy: PostcopySource | None = None
         self.switchover = Switchover(self)
         self.switchover_ack = SwitchoverAck(vm)
+        #: (before 11.0) the status in which a channel's failure was told of
+        self.told_failed_in = ""
         #: ends a wait of the loop early
         self._kick: Future | None = None
         model = vm.fake.get("ram") == "model"
@@ -242,7 +244,7 @@ class Outgoing:
         now_ns = self.vm.host.clock.now_ns()
         stats.setup_ns = now_ns - stats.start_ns
         self.check_cancelled()
-        if self.mig.state == st.SETUP:  # no channel has failed
+        if self.mig.state == st.SETUP and not self.told_failed_in:  # no channel has failed
             self.mig.set_state(st.ACTIVE)
         self.rate.open(now_ns)
         if failure is not None:
@@ -322,12 +324,17 @@ class Outgoing:
         assert self.savevm is not None
         try:
             finished = await self.savevm.iterate(exceeded, postcopy=postcopy)
-        except QemuError:
-            if self.vm.compat.migration_save_errors_printed:
-                number = -1 if self.multifd is not None and self.multifd.error is not None else -5
+        except QemuError as err:
+            cancelled = self.mig.state == st.CANCELLING
+            if cancelled:
+                report_broken_off(self, err)
+            number = -1 if self.multifd is not None and self.multifd.error is not None else -5
+            if str(number) in self.vm.compat.migration_save_errors_printed.split():
                 ram = self.vm.savevm.find(RAM, 0)
                 assert ram is not None
                 self.vm.error_report(f"failed to save SaveStateEntry with id(name): {ram.section_id}(ram): {number}")
+            if cancelled:
+                raise GivenUp from None
             raise
         self.check()
         return finished
@@ -405,8 +412,12 @@ class Outgoing:
     def channel_failed(self, error: QemuError) -> None:
         """Break the main channel for this reason, unless there was one: another channel has broken, or `migrate-pause`."""
         self.mig.set_error(error)
-        if self.vm.compat.migration_failing_state and self.mig.state in _SAID_BY_CHANNELS:
-            self.mig.set_state(st.FAILING)
+        if self.mig.state in _SAID_BY_CHANNELS:
+            if self.vm.compat.migration_failing_state:
+                self.mig.set_state(st.FAILING)
+            elif not self.told_failed_in:
+                self.told_failed_in = self.mig.state
+                self.mig.announce(st.FAILED)
         if self.f is not None:
             if self.f.write_error is None:
                 self.f.write_error = error

@@ -134,7 +134,8 @@ ROWS: tuple[CompatRow, ...] = (
         "migration_failing_state",
         "The status `failing` comes before `failed`.",
         (((), False), ((11, 0), True)),
-        "MIGRATION events failing, failed; RESUME between them where the guest had been stopped, before: after failed.",
+        "MIGRATION events failing, failed; RESUME between them where the guest had been stopped, before: after failed. A broken "
+        "multifd channel has the first of them told twice.",
     ),
     CompatRow(
         "migration_fd_file_refused",
@@ -340,8 +341,8 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     CompatRow(
         "migration_save_errors_printed",
-        "A section that cannot be sent is named on stderr.",
-        (((), False), ((8, 0), True)),
+        "Because of which errors a section that cannot be sent is named on stderr: -5 of the main channel, -1 of another.",
+        (((), ""), ((8, 0), "-5"), ((11, 0), "-5 -1")),
         "`failed to save SaveStateEntry with id(name): 1(ram): -5`.",
     ),
     CompatRow(
