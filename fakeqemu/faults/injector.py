@@ -210,8 +210,10 @@ class Injector:
 
     def _stream(self, flow: str) -> tuple[QEMUFile | None, FaultyChannel | None]:
         """The main stream that is being written or read, and its channel."""
-        mig = self._vm.migration
-        owner = mig.outgoing if flow == WRITES else mig.incoming
+        vm = self._vm
+        owner: Any = vm.migration.outgoing if flow == WRITES else vm.migration.incoming
+        if vm.has_part("colo") and vm.colo.half is not None and vm.colo.mode != "none":
+            owner = vm.colo.half  # a half reads and writes on one
         f = owner.f if owner is not None else None
         if f is None or not isinstance(f.channel, FaultyChannel):
             return None, None

@@ -40,17 +40,18 @@ MESSAGES = (
     "vmstate-loaded",
 )  # fmt: skip
 
+#: what every error of the link is called here, whatever it was
 _EIO_TEXT = "Input/output error"
 
 
 class ConversationOver(Exception):
-    """Nothing more is said to the other half. `args[0]`, if any, is to be printed."""
+    """Nothing more is said to the other half, and there is nothing to print."""
 
 
 class ColoHalf:
     """One half of a pair."""
 
-    __slots__ = ("_told", "f", "failed_over", "failing_over", "vm")
+    __slots__ = ("_exit_told", "_told", "f", "failed_over", "failing_over", "vm")
 
     #: colo.PRIMARY or colo.SECONDARY
     mode = colo.NONE
@@ -64,6 +65,7 @@ class ColoHalf:
         #: ... and the pair is dissolved
         self.failed_over = False
         self._told = vm.host.event()
+        self._exit_told = False
         vm.colo.half = self
 
     async def run(self) -> None:
@@ -71,19 +73,25 @@ class ColoHalf:
         vm = self.vm
         try:
             await self._converse()
-        except ConversationOver as over:
-            if over.args:
-                vm.error_report(over.args[0])
+        except ConversationOver:
+            pass
         except QemuError as err:
             vm.error_report(err.desc)
         except Exception as err:  # a bug of ours: said loudly, and the half can still go on alone
             vm.report_bug(err, "colo")
-        vm.emit("COLO_EXIT", {"mode": self.mode, "reason": colo.REQUEST if self.failing_over else colo.ERROR})
+        self.tell_exit()
         await self._told.wait()
         await self._go_on_alone()
 
+    def tell_exit(self) -> None:
+        """COLO_EXIT, once."""
+        if not self._exit_told:
+            self._exit_told = True
+            reason = colo.REQUEST if self.failing_over else colo.ERROR
+            self.vm.emit("COLO_EXIT", {"mode": self.mode, "reason": reason})
+
     async def _converse(self) -> None:
-        """One checkpoint after the other; raises ConversationOver or QemuError when there can be no more."""
+        """One checkpoint after the other; raises ConversationOver, or QemuError for what is printed, when there can be none."""
         raise NotImplementedError
 
     async def _go_on_alone(self) -> None:
@@ -123,37 +131,35 @@ class ColoHalf:
 
     # --- messages -------------------------------------------------------------------------------------
 
-    def put(self, message: int) -> None:
-        self.f.put_be32(message)
-        self.vm.trace("colo_send_message", msg=MESSAGES[message])
-
     async def send(self, message: int) -> None:
-        """Send a message, and what was put before it; raises ConversationOver."""
-        self.put(message)
-        await self.flush()
-
-    async def flush(self) -> None:
+        """Send a message; raises QemuError."""
+        msg = MESSAGES[message]
+        await self.vm.faults.pass_through("colo_send_message", msg=msg)
+        self.f.put_be32(message)
         try:
             await self.f.flush()
         except QemuError:
-            raise ConversationOver(f"Can't send COLO message: {_EIO_TEXT}") from None
+            raise QemuError(f"Can't send COLO message: {_EIO_TEXT}") from None
+        finally:
+            self.vm.trace("colo_send_message", msg=msg)
 
-    async def receive(self) -> int:
-        """The next message; raises ConversationOver."""
+    async def receive(self, awaited: int) -> int:
+        """The next message, which should be `awaited`; raises QemuError."""
+        await self.vm.faults.pass_through("colo_receive_message", msg=MESSAGES[awaited])
         try:
             message = await self.f.get_be32()
         except EndOfStream:
-            raise ConversationOver(f"Can't receive COLO message: {_EIO_TEXT}") from None
+            raise QemuError(f"Can't receive COLO message: {_EIO_TEXT}") from None
         if message >= len(MESSAGES):
-            raise ConversationOver(f"Invalid COLO message: {message}")
+            raise QemuError("colo_receive_message: Invalid message")
         self.vm.trace("colo_receive_message", msg=MESSAGES[message])
         return message
 
     async def expect(self, expected: int) -> None:
-        """Wait for that message; raises ConversationOver."""
-        message = await self.receive()
+        """Wait for that message; raises QemuError."""
+        message = await self.receive(expected)
         if message != expected:
-            raise ConversationOver(f"Unexpected COLO message {message}, expected {expected}")
+            raise QemuError(f"Unexpected COLO message {message}, expected {expected}")
 
     # --- the guest ------------------------------------------------------------------------------------
 

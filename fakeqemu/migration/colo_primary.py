@@ -8,6 +8,7 @@ QEMU: colo_process_checkpoint and colo_do_checkpoint_transaction in migration/co
 
 from __future__ import annotations
 
+from fakeqemu.error import QemuError
 from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.migration import colo
 from fakeqemu.migration import colo_half as half
@@ -87,34 +88,61 @@ class ColoPrimary(half.ColoHalf):
             await self.stop_guest()
         await self.send(half.VMSTATE_SEND)
         devices = await self._devices()
-        savevm = self._outgoing.savevm
-        assert savevm is not None
-        if vm.compat.migration_colo_announced:
-            savevm.put_switchover_start()
-        await savevm.complete_iterable()
-        self.f.put_byte(section.QEMU_VM_EOF)
-        self.put(half.VMSTATE_SIZE)
-        self.f.put_be64(len(devices))
-        self.f.put_buffer(devices)
-        self._mig.stats.package_bytes += len(devices)
-        await self.flush()
+        await self._send_pages()
+        await self._send_devices(devices)
         try:
             await self.expect(half.VMSTATE_RECEIVED)
+            self._due.clear()
             await self.expect(half.VMSTATE_LOADED)
-        except half.ConversationOver as over:
-            # QEMU forgets that it failed, and tries another one at once, with its guest stopped.
-            vm.error_report(over.args[0])
+        except QemuError as err:
+            # QEMU forgets that it failed, and tries another one when the next one is due, with its guest stopped until then.
+            vm.error_report(err.desc)
             return
-        self._due.clear()
         async with vm.bql:
             await self.start_guest()
 
     async def _devices(self) -> bytes:
-        """The state of all devices as of now, put aside until the pages have gone."""
+        """The state of all devices as of now, put aside until the pages have gone. Raises QemuError, ConversationOver."""
         aside = QEMUFile()
-        await SaveVM(self.vm, aside).save_devices()
+        try:
+            await SaveVM(self.vm, aside).save_devices()
+        except QemuError as err:
+            if not self.vm.compat.migration_colo_save_error_told:
+                raise half.ConversationOver from None
+            self._mig.set_error(err)
+            raise
         aside.put_byte(section.QEMU_VM_EOF)
         return aside.getvalue()
+
+    async def _send_pages(self) -> None:
+        """What goes before the devices; raises QemuError, in the words of the message behind it, which is not sent."""
+        savevm = self._outgoing.savevm
+        assert savevm is not None
+        if self.vm.compat.migration_colo_announced:
+            savevm.put_switchover_start()
+        try:
+            await savevm.complete_iterable()
+        except QemuError:
+            raise QemuError("Can't send COLO message: Input/output error") from None
+        self.f.put_byte(section.QEMU_VM_EOF)
+
+    async def _send_devices(self, devices: bytes) -> None:
+        """Raises QemuError; ConversationOver where the link breaks behind the size, of which QEMU says nothing."""
+        await self.send(half.VMSTATE_SIZE)
+        size = half.MESSAGES[half.VMSTATE_SIZE]
+        self.vm.faults.check("fake_colo_send_message_value", msg=size)
+        self.f.put_be64(len(devices))
+        try:
+            await self.f.flush()
+        except QemuError:
+            raise QemuError(f"Failed to send value for message:{size}: Input/output error") from None
+        try:
+            self.vm.faults.check("fake_colo_send_vmstate")
+            self.f.put_buffer(devices)
+            self._mig.stats.package_bytes += len(devices)
+            await self.f.flush()
+        except (OSError, QemuError):
+            raise half.ConversationOver from None
 
     # --- the end --------------------------------------------------------------------------------------
 

@@ -10,17 +10,20 @@ QEMU: colo_process_incoming_thread in migration/colo.c, colo_flush_ram_cache in 
 
 from __future__ import annotations
 
-from fakeqemu.error import StreamError
+import errno
+
+from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration import colo
 from fakeqemu.migration import colo_half as half
 from fakeqemu.migration import state as st
-from fakeqemu.migration.stream.qemu_file import QEMUFile
+from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile
 from fakeqemu.system.ramblock import ZERO, MappedStore, PageRuns, RAMBlock, SparseStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fakeqemu.migration.incoming import Incoming
     from fakeqemu.migration.loadvm import LoadVM
+    from fakeqemu.system.machine import Machine
 
 #: pages that are copied at once
 _COPY_PAGES = 256
@@ -80,6 +83,24 @@ def _copy(source: SparseStore | MappedStore, target: SparseStore | MappedStore, 
             target.write(at, source.read(at, min(_COPY_PAGES, start + length - at)))
 
 
+def init_copies(vm: Machine) -> None:
+    """Whether there is memory for a copy of all blocks; raises StreamError. They are made when all has come.
+
+    QEMU: colo_init_ram_cache
+    """
+    for block in vm.ram_blocks:
+        try:
+            vm.faults.check("fake_colo_init_ram_cache", block=block.idstr)
+        except OSError as err:
+            size = f"size 0x{block.used_length:x}"
+            text = f"Can't alloc memory for COLO cache of block {block.idstr}"
+            if vm.compat.migration_error_chain:
+                text = f"{text}, {size}"
+            else:
+                text = f"colo_init_ram_cache: {text},{size}"
+            raise StreamError(text, err.errno or errno.ENOMEM) from None
+
+
 class ColoSecondary(half.ColoHalf):
     """The half that the migration came to."""
 
@@ -101,16 +122,13 @@ class ColoSecondary(half.ColoHalf):
             await self.start_guest()
         await self.send(half.CHECKPOINT_READY)
         while True:
-            message = await self.receive()
+            message = await self.receive(half.CHECKPOINT_REQUEST)
             if message != half.CHECKPOINT_REQUEST:
-                raise half.ConversationOver(f"Got unknown COLO message: {message}")
-            try:
-                await self._checkpoint()
-            except StreamError as err:
-                raise half.ConversationOver(*([err.desc] if err.desc else [])) from None
+                raise QemuError(f"Got unknown COLO message: {message}")
+            await self._checkpoint()
 
     async def _checkpoint(self) -> None:
-        """Come into step with the primary; raises ConversationOver, QemuError, StreamError."""
+        """Come into step with the primary; raises ConversationOver, QemuError."""
         vm = self.vm
         async with vm.bql:
             await self.stop_guest()
@@ -119,22 +137,45 @@ class ColoSecondary(half.ColoHalf):
         for copy in self._copies:
             copy.take_in()
         try:
-            await self._load.sections()
+            await self._load_sections(self._load, "Load VM's live state (ram) error")
         finally:
             for copy in self._copies:
                 copy.put_back()
-        await self.expect(half.VMSTATE_SIZE)
-        size = await self.f.get_be64()
-        devices = await self.f.take(size)
-        if len(devices) < size:
-            raise half.ConversationOver(f"Got {len(devices)} VMState data, less than expected {size}")
+        devices = await self._take_devices()
         await self.send(half.VMSTATE_RECEIVED)
         async with vm.bql:
             self.check()
             self._bring_over()
-            await self._load.over(QEMUFile.over(devices)).sections()
+            # What fails leaves devices that are half of one checkpoint, half of another: QEMU starts such a guest as well.
+            await self._load_sections(self._load.over(QEMUFile.over(devices)), "COLO: load device state failed")
             await self.start_guest()
         await self.send(half.VMSTATE_LOADED)
+
+    async def _take_devices(self) -> bytes:
+        """The devices of a checkpoint, behind their size; raises QemuError."""
+        await self.expect(half.VMSTATE_SIZE)
+        msg = half.MESSAGES[half.VMSTATE_SIZE]
+        self.vm.faults.check("fake_colo_receive_message_value", msg=msg)
+        try:
+            size = await self.f.get_be64()
+        except EndOfStream:
+            raise QemuError(f"Failed to get value for COLO message: {msg}: Input/output error") from None
+        self.vm.faults.check("fake_colo_receive_vmstate", size=size)
+        devices = await self.f.take(size)
+        if len(devices) < size:
+            raise QemuError(f"Got {len(devices)} VMState data, less than expected {size}")
+        return devices
+
+    async def _load_sections(self, load: LoadVM, line: str) -> None:
+        """Raises QemuError: the chain of reasons, or in older releases `line` behind those that were printed already."""
+        try:
+            await load.sections()
+        except StreamError as err:
+            if self.vm.compat.migration_error_chain:
+                raise QemuError(err.desc) from None
+            if load is not self._load:
+                self.vm.error_report(f"Failed to load device state: -{err.errno}")
+            raise QemuError(line) from None
 
     def _bring_over(self) -> None:
         vm = self.vm
@@ -146,6 +187,14 @@ class ColoSecondary(half.ColoHalf):
         vm.trace("colo_flush_ram_cache_end")
 
     # --- the end --------------------------------------------------------------------------------------
+
+    async def fail_over(self) -> None:
+        """As `ColoHalf.fail_over`; who waits for the primary hears of the end at once, before the command is answered.
+
+        Not so a primary, which sleeps between checkpoints (20 times each on 11.1.2, 10.0.13, 7.2.22: most often so).
+        """
+        await super().fail_over()
+        self.tell_exit()
 
     def _complete(self) -> None:
         self._incoming.set_state(st.COMPLETED)

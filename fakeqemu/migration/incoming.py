@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from fakeqemu.error import QemuError
+from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
@@ -219,6 +219,14 @@ class Incoming:
 
         f = self._f = QEMUFile(channel, channels.kind_of(self._address, channel))
         load = self._load = LoadVM(self._vm, f, self._send)
+        if load.is_for_colo:
+            from fakeqemu.migration.colo_secondary import init_copies
+
+            try:
+                init_copies(self._vm)
+            except StreamError as err:
+                await self._not_begun(QemuError(f"failed to init colo RAM cache: -1: {err.desc}"))
+                return
         self.set_state(st.ACTIVE)
         if self.multifd is not None:
             self.multifd.start()
@@ -240,6 +248,16 @@ class Incoming:
                 await ColoSecondary(self, load).run()
             else:
                 await self._loaded(load)
+
+    async def _not_begun(self, error: QemuError) -> None:
+        """There is a connection, and what it takes to load from it is not there. The status stays `setup`."""
+        self.keep_error(error)
+        if self.multifd is not None:
+            await self.multifd.cleanup()
+        self._close()
+        if self.exit_on_error:
+            self._vm.error_report(error.desc)
+            self._exit()
 
     async def _identify(self, channel: Channel) -> str | None:
         """What a connection is for, by its first bytes where this release looks at them; None for nothing we know.

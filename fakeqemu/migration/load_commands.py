@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 
+from fakeqemu.error import StreamError
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section as s
 from fakeqemu.migration.stream.qemu_file import QEMUFile, c_string
@@ -74,7 +75,13 @@ def _enable_colo(load: LoadVM, length: int) -> None:
     if load.vm.compat.migration_error_chain:
         raise load.fault(errno.EINVAL, f"MIG_CMD 0x{s.MIG_CMD_ENABLE_COLO:x} deprecated (len 0x{length:x})")
     if load.vm.migration.options.on("x-colo"):
+        from fakeqemu.migration.colo_secondary import init_copies
+
         load.is_for_colo = True
+        try:
+            init_copies(load.vm)
+        except StreamError as err:
+            raise load.fault(err.errno, err.desc) from None
         return
     text = "ENABLE_COLO command come in migration stream, but x-colo capability is not set"
     raise load.fault(errno.EINVAL, text)

@@ -100,6 +100,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Capability 'x-colo' requires capability 'return-path'`.",
     ),
     CompatRow(
+        "migration_colo_save_error_told",
+        "A primary whose devices cannot be saved for a checkpoint says so, and keeps the error.",
+        (((), False), ((9, 1), True)),
+        "A line on stderr and the error-desc of query-migrate; before, only COLO_EXIT.",
+    ),
+    CompatRow(
         "migration_continue_to_device_state",
         "A plain precopy passes through the status `device`.",
         (((), False), ((9, 0), True)),
