@@ -55,7 +55,7 @@ async def arrived(sides: Sides, *, zero_pages: bool = True, quiet: bool = True) 
 
 
 @pytest.mark.parametrize("compression", ["none", "zlib", "zstd"])
-@pytest.mark.parametrize("channels", [1, 2, 8, 16])
+@pytest.mark.parametrize("channels", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
 async def test_memory_arrives_on_channels_of_its_own(
     kinds: tuple[str, str], channels: int, compression: str, start_vm: Start, directory: Path
