@@ -8,6 +8,7 @@ found by all that it is made of, so another machine does not find it.
 
 from __future__ import annotations
 
+from fakeqemu.migration.board_settings import adapted, settings_of
 from fakeqemu.migration.further_cpus import with_place_bytes, with_places
 from fakeqemu.migration.register import StockState
 
@@ -16,18 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from fakeqemu.migration.board_settings import Settings
     from fakeqemu.system.machine import Machine
 
 
 def board_state(vm: Machine, data: str, description: dict[str, Any], instance_id: int) -> StockState:
     """The state of a device, from its record: a body as text, and what it is made of."""
-    key = data, description["name"], instance_id, _places(vm)
+    key = data, description["name"], instance_id, _places(vm), settings_of(vm)
     return vm.savevm.ready.pop(key, None) or StockState(_reader(*key, description))
 
 
 def make_ready(vm: Machine, data: str, description: dict[str, Any], instance_id: int) -> None:
     """Do the work that the first use of such a state is."""
-    key = data, description["name"], instance_id, _places(vm)
+    key = data, description["name"], instance_id, _places(vm), settings_of(vm)
     state = StockState(_reader(*key, description))
     if state.data:
         state.text  # noqa: B018 - made at the first look
@@ -39,12 +41,12 @@ def _places(vm: Machine) -> int:
 
 
 def _reader(
-    data: str, _name: str, instance_id: int, places: int, description: dict[str, Any]
+    data: str, _name: str, instance_id: int, places: int, settings: Settings | None, description: dict[str, Any]
 ) -> Callable[[], tuple[bytes, dict[str, Any]]]:
     def read() -> tuple[bytes, dict[str, Any]]:
         from binascii import a2b_base64
 
-        body, desc = a2b_base64(data), {**description, "instance_id": instance_id}
+        body, desc = adapted(settings, a2b_base64(data), {**description, "instance_id": instance_id})
         if places == 1:
             return body, desc
         return with_place_bytes(body, desc, places), with_places(desc, places)

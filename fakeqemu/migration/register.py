@@ -179,8 +179,8 @@ class SaveStateEntry:
     """One entry of the line: who travels under which name. Exactly one of `handlers`, `vmsd`, `stock` is set."""
 
     __slots__ = (
-        "alias_id", "handlers", "idstr", "instance_id", "load_section_id", "load_version_id", "opaque", "priority", "section_id",
-        "stock", "version_id", "vmsd",
+        "alias_id", "handlers", "idstr", "instance_id", "late", "load_section_id", "load_version_id", "opaque", "priority",
+        "section_id", "stock", "turn", "version_id", "vmsd",
     )  # fmt: skip
 
     def __init__(self, idstr: str, instance_id: int, version_id: int, priority: int = MIG_PRI_DEFAULT) -> None:
@@ -192,6 +192,9 @@ class SaveStateEntry:
         self.alias_id = -1
         #: number in our own streams; -1 until the first migration gives it
         self.section_id = -1
+        #: whether the machine was complete when it registered, and how many had registered before it, of such or of others
+        self.late = False
+        self.turn = 0
         self.handlers: SaveVMHandlers | None = None
         self.vmsd: Any = None
         self.opaque: Any = None
@@ -278,7 +281,7 @@ class SaveRegistry:
 
     __slots__ = (
         "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "info", "notifiers",
-        "ready", "report_stream_error", "sends_device_state", "start_load_thread",
+        "ready", "report_stream_error", "sends_device_state", "start_load_thread", "turns",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -286,6 +289,8 @@ class SaveRegistry:
         #: in the order in which they are saved
         self.entries: list[SaveStateEntry] = []
         self.blockers: list[Blocker] = []
+        #: how many entries have registered before the machine was complete, and since
+        self.turns = [0, 0]
         #: state of devices that is at hand before `entries` want it (migration/board_state.py)
         self.ready: dict[object, StockState] = {}
         #: whether a migration or snapshot runs; set by the migration
@@ -389,6 +394,9 @@ class SaveRegistry:
         while at and self.entries[at - 1].priority < entry.priority:
             at -= 1
         self.entries.insert(at, entry)
+        entry.late = self._vm.phase == "ready"
+        entry.turn = self.turns[entry.late]
+        self.turns[entry.late] += 1
         return entry
 
     # --- blockers -------------------------------------------------------------------------------------

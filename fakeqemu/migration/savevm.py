@@ -2,7 +2,8 @@
 """Saving: the walk over a machine's entries, phase by phase.
 
 What a machine has by itself stands first in the line: the RAM, the clocks, the devices of the board as QEMU was seen to
-send them (table `vmstate` of the profile). Devices that somebody added come behind, the run state last.
+send them (table `vmstate` of the profile). Devices of the command line come behind, then the run state, and last what was
+plugged into the complete machine. They are numbered in that order.
 
 QEMU: migration/savevm.c (qemu_savevm_state_*)
 """
@@ -74,12 +75,16 @@ def assemble(vm: Machine) -> None:
     if registry.find(RAM, 0) is None:
         front, back = _board_entries(vm)
         # Devices that others depend on have a priority of their own: they stand before the board's.
-        registry.entries[:] = sorted([*front, *registry.entries, *back], key=lambda entry: -entry.priority)
-    next_id = 1 + max(entry.section_id for entry in registry.entries)
+        early = [entry for entry in registry.entries if not entry.late]
+        late = [entry for entry in registry.entries if entry.late]
+        registry.entries[:] = sorted([*front, *early, *back, *late], key=lambda entry: -entry.priority)
+        for entry in back:
+            entry.section_id += registry.turns[False]
+    last = [entry.section_id for entry in registry.entries if entry.idstr in _LAST_ENTRIES]
     for entry in registry.entries:
         if entry.section_id < 0:
-            entry.section_id = next_id
-            next_id += 1
+            first = 1 + max(last) if entry.late else min(last) - registry.turns[False]
+            entry.section_id = first + entry.turn
 
 
 def _board_entries(vm: Machine) -> tuple[list[SaveStateEntry], list[SaveStateEntry]]:

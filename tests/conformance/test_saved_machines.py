@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Machines that have not run, saved by fakeqemu and by a real QEMU: block list, sections, bodies and description are the same.
+
+What the clock of the moment decides is not compared: `timer`, and the date in the battery's memory.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.bench._real import fake_qemu
+from tests.conformance._real import need_real_qemu
+from tests.conformance.test_migration_fds import Monitor
+from tests.migration.split import Split
+from tests.migration.streams import block_name
+
+pytestmark = pytest.mark.real_qemu
+
+VERSIONS = ("7.2", "10.0", "11.1")
+#: command lines; every machine is paused
+LINES = (
+    "-M none",
+    "-M none -m 16",
+    "-M q35 -m 64",
+    "-M pc -m 512",
+    "-M pc -m 4G -smp 3,maxcpus=6",
+    "-M q35 -m 5G -smp 4",
+    "-M pc -m 3500M -boot order=nd",
+    "-M q35,max-ram-below-4g=1G -m 2G -boot once=d,order=c",
+    "-M q35 -m 64 -smp 6,sockets=2,cores=3",
+    "-M microvm -m 64",
+    "-M q35 -m 64 -device VGA -device virtio-net-pci -device e1000,mac=52:54:00:12:34:56 -device bochs-display",
+    "-M pc -m 16 -device VGA -device secondary-vga -device virtio-rng-pci",
+    "-M q35,memory-backend=ram0 -m 16 -object memory-backend-ram,id=ram0,size=16M -device VGA -device i82550",
+    "-M pc -m 64 -device virtio-balloon-pci -device cirrus-vga -device rtl8139,romsize=1048576",
+)
+#: bytes of a body that are the time of day, or the moment at which the guest's clocks were looked at
+TIMES = {"mc146818rtc": (*range(10), 0x32, *range(0xD1, 0xF9)), "timer": tuple(range(24))}
+RAM_START = b"\x03ram" + bytes(4) + bytes((0, 0, 0, 4))
+SHARED = "x-ignore-shared"
+
+
+class Saved:
+    """A machine's stream; `plugged`: devices that come once it is there."""
+
+    def __init__(self, command: list[str], line: str, *capabilities: str, plugged: tuple[str, ...] = ()) -> None:
+        near, far = socket.socketpair()
+        with near, far, closing(Monitor(command, ["-S", *line.split()], [])) as monitor:
+            states = [{"capability": name, "state": True} for name in capabilities]
+            monitor.ask("migrate-set-capabilities", capabilities=states)
+            for driver in plugged:
+                assert monitor.ask("device_add", driver=driver) == {}
+            monitor.ask("getfd", [near.fileno()], fdname="x")
+            near.close()
+            assert monitor.ask("migrate", uri="fd:x") == {}
+            with far.makefile("rb") as stream:
+                self.data = stream.read()
+        self.blocks = block_list(self.data, addresses=SHARED in capabilities)
+        self.split = Split(self.data)
+
+    @property
+    def sections(self) -> list[tuple[str, int, int]]:
+        return [(*key, self.split.numbers[key]) for key in self.split.bodies]
+
+    @property
+    def bodies(self) -> dict[tuple[str, int], bytes]:
+        return {key: timeless(key[0], body) for key, body in self.split.bodies.items()}
+
+
+def timeless(name: str, body: bytes) -> bytes:
+    return bytes(0 if at in TIMES.get(name, ()) else byte for at, byte in enumerate(body))
+
+
+def block_list(data: bytes, *, addresses: bool) -> list[tuple[Any, ...]]:
+    """Names and lengths of all blocks, and where the guest sees them."""
+    at = data.find(RAM_START) + len(RAM_START)
+    left, at = int.from_bytes(data[at : at + 8], "big") & ~0xFFF, at + 8
+    blocks = []
+    while left > 0:
+        size = data[at]
+        name, at = data[at + 1 : at + 1 + size].decode(), at + 1 + size
+        assert data[at - size - 1 : at] == block_name(name)
+        words = 2 if addresses else 1
+        numbers = [int.from_bytes(data[at + 8 * n : at + 8 * n + 8], "big") for n in range(words)]
+        at += 8 * words
+        left -= numbers[0]
+        blocks.append((name, *numbers))
+    return blocks
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_saved_machine_is_the_real_one_byte_by_byte(version: str, line: str) -> None:
+    real = Saved(need_real_qemu(version), line)
+    with fake_qemu(version) as command:
+        ours = Saved(command, line)
+    assert ours.blocks == real.blocks
+    assert ours.sections == real.sections
+    for key, body in real.bodies.items():
+        assert ours.bodies[key] == body, key
+    assert ours.split.description == real.split.description
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_devices_that_come_later_are_numbered_behind_the_machine(version: str) -> None:
+    line, plugged = "-M pc -m 64 -device VGA", ("rtl8139", "pcnet")
+    real = Saved(need_real_qemu(version), line, plugged=plugged)
+    with fake_qemu(version) as command:
+        ours = Saved(command, line, plugged=plugged)
+    assert ours.blocks == real.blocks
+    assert ours.sections == real.sections
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_largest_block_is_the_first_one_also_where_it_is_not_the_guests_memory(version: str) -> None:
+    line = "-M pc -m 32 -device VGA,vgamem_mb=64 -device bochs-display,vgamem=33554432"
+    real = Saved(need_real_qemu(version), line)
+    with fake_qemu(version) as command:
+        ours = Saved(command, line)
+    assert ours.blocks == real.blocks
+    assert [block[0].rpartition("/")[2] for block in real.blocks[:3]] == ["vga.vram", "pc.ram", "bochs-display-vram"]
