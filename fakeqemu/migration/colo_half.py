@@ -134,7 +134,11 @@ class ColoHalf:
     async def send(self, message: int) -> None:
         """Send a message; raises QemuError."""
         msg = MESSAGES[message]
-        await self.vm.faults.pass_through("colo_send_message", msg=msg)
+        try:
+            await self.vm.faults.pass_through("colo_send_message", msg=msg)
+        except QemuError as err:
+            self.f.write_error = err  # it stays
+            raise
         self.f.put_be32(message)
         try:
             await self.f.flush()
@@ -145,11 +149,17 @@ class ColoHalf:
 
     async def receive(self, awaited: int) -> int:
         """The next message, which should be `awaited`; raises QemuError."""
-        await self.vm.faults.pass_through("colo_receive_message", msg=MESSAGES[awaited])
+        try:
+            await self.vm.faults.pass_through("colo_receive_message", msg=MESSAGES[awaited])
+        except QemuError:
+            self.f.end = EndOfStream()  # it stays
+            raise
         try:
             message = await self.f.get_be32()
         except EndOfStream:
-            raise QemuError(f"Can't receive COLO message: {_EIO_TEXT}") from None
+            message = 0
+        if self.f.end is not None:
+            raise QemuError(f"Can't receive COLO message: {_EIO_TEXT}")
         if message >= len(MESSAGES):
             raise QemuError("colo_receive_message: Invalid message")
         self.vm.trace("colo_receive_message", msg=MESSAGES[message])
