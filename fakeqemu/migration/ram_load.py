@@ -32,6 +32,7 @@ from fakeqemu.migration.stream.ram_page import (
     count_page_records,
     count_zero_records,
 )
+from fakeqemu.migration.stream.section import signed64
 from fakeqemu.system.ramblock import PageRuns
 
 TYPE_CHECKING = False
@@ -140,7 +141,7 @@ class RAMLoadHandlers(SaveVMHandlers):
                 if remote != block.page_size:
                     raise self._refusal(f"Mismatched RAM page size {name} (local) {block.page_size} != {remote}")
             if self._vm.savevm.capability("x-ignore-shared"):
-                await f.take_uint(8)  # where the guest sees it; a difference is not refused
+                self._check_address(block, await f.take_uint(8))
             if self._vm.savevm.capability("mapped-ram"):
                 await self._load_mapped(f, block)
             total -= length
@@ -148,6 +149,14 @@ class RAMLoadHandlers(SaveVMHandlers):
                 raise f.end
         if self._vm.savevm.capability("mapped-ram"):
             await self._sync_channels()
+
+    def _check_address(self, block: RAMBlock, address: int) -> None:
+        """A block whose pages stay where they are has to be in the same place on both sides."""
+        from fakeqemu.migration.ram import is_ignored
+
+        if is_ignored(self._vm, block) and address != block.guest_address:
+            text = f"Mismatched GPAs for block {block.idstr} {signed64(address)}!= {signed64(block.guest_address)}"
+            raise self._refusal(text)
 
     async def _load_mapped(self, f: QEMUFile, block: RAMBlock) -> None:
         from fakeqemu.migration.mapped_ram import load_block

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 BACKEND, BOARD, COLD, DONE, HOT = range(5)
 #: blocks with such names are made when the machine is complete
 _LATE = "/rom@"
+#: firmware ends where the first 4 GiB do; below 1 MiB the space for ROMs of cards has a place of its own
+_FIRMWARE, _FIRMWARE_END = "pc.bios", 1 << 32
+_ROMS, _ROMS_ADDRESS = "pc.rom", 0xC0000
 
 
 def add_block(vm: Machine, block: RAMBlock, moment: int) -> None:
@@ -38,6 +41,10 @@ def add_block(vm: Machine, block: RAMBlock, moment: int) -> None:
 
 def add_board_block(vm: Machine, block: RAMBlock) -> None:
     """Put a block of the board into its place, whenever it becomes known."""
+    if block.idstr == _FIRMWARE:
+        block.guest_address = _FIRMWARE_END - block.max_length
+    elif block.idstr == _ROMS:
+        block.guest_address = _ROMS_ADDRESS
     add_block(vm, block, DONE if block.idstr.startswith(_LATE) else BOARD)
 
 

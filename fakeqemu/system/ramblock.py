@@ -380,7 +380,7 @@ class RAMBlock:
         self.share = share
         self.named_file = named_file
         self.page_size = page_size
-        #: where the guest sees it
+        #: where it stands in the memory that it is a part of
         self.guest_address = 0
         #: pages that changed since the migration last looked; None while nobody looks
         self.dirty: PageRuns | None = None

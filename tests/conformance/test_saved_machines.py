@@ -7,7 +7,9 @@ What the clock of the moment decides is not compared: `timer`, and the date in t
 from __future__ import annotations
 
 import socket
+import tempfile
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from tests.bench._real import fake_qemu
 from tests.conformance._real import need_real_qemu
 from tests.conformance.test_migration_fds import Monitor
+from tests.migration import streams
 from tests.migration.split import Split
 from tests.migration.streams import block_name
 
@@ -123,3 +126,52 @@ def test_the_largest_block_is_the_first_one_also_where_it_is_not_the_guests_memo
         ours = Saved(command, line)
     assert ours.blocks == real.blocks
     assert [block[0].rpartition("/")[2] for block in real.blocks[:3]] == ["vga.vram", "pc.ram", "bochs-display-vram"]
+
+
+@pytest.mark.parametrize("line", ["-M q35 -m 64 -device VGA", "-M microvm -m 64", "-M none -m 16"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_addresses_of_blocks_are_the_real_ones(version: str, line: str) -> None:
+    real = Saved(need_real_qemu(version), line, SHARED)
+    with fake_qemu(version) as command:
+        ours = Saved(command, line, SHARED)
+    assert ours.blocks == real.blocks
+
+
+def stream_with_address(address: int) -> bytes:
+    """RAM whose pages stay where they are, at that address."""
+    be = streams.be
+    block = be(8, streams.MIB | 4) + block_name("ram") + be(8, streams.MIB) + be(8, address) + streams.EOS
+    return b"".join(
+        (
+            streams.header(),
+            streams.configuration("none", streams.capabilities(SHARED)),
+            streams.start(1, 1, "ram", 4) + block + streams.footer(1),
+            streams.part(1, streams.EOS, 3),
+            streams.END,
+        )
+    )
+
+
+@pytest.mark.parametrize("share", ["on", "off"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_memory_that_stays_has_to_be_at_the_same_address(version: str, share: str, tmp_path: Path) -> None:
+    memory = f"memory-backend-file,id=ram,size=1M,share={share},mem-path={tmp_path / 'ram'}"
+    machine = ["-machine", "memory-backend=ram", "-m", "1M", "-object", memory, "-incoming", "defer"]
+    path = tmp_path / "stream"
+    with fake_qemu(version) as fake:
+        for address in (0, 1 << 12, (1 << 64) - 4096):
+            path.write_bytes(stream_with_address(address))
+            ends = [loaded(command, machine, path) for command in (need_real_qemu(version), fake)]
+            assert ends[0] == ends[1], address
+            assert ("Mismatched GPAs" in "".join(ends[0][1])) is (share == "on" and address != 0)
+
+
+def loaded(command: list[str], machine: list[str], path: Path) -> tuple[list[str], list[str]]:
+    """Statuses and lines on stderr of a destination to which that stream comes."""
+    with tempfile.TemporaryFile() as stderr:
+        with closing(Monitor(command, machine, [], stderr)) as monitor:
+            monitor.ask("migrate-set-capabilities", capabilities=[{"capability": SHARED, "state": True}])
+            monitor.ask("migrate-incoming", uri=f"exec:cat {path}")
+            monitor.wait_end()
+        stderr.seek(0)
+        return monitor.statuses, [line.partition(": ")[2] for line in stderr.read().decode().splitlines()]

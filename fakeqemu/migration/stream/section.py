@@ -132,3 +132,8 @@ def put_vmdescription(f: QEMUFile, text: bytes) -> None:
 def signed32(number: int) -> int:
     """A number of 32 bits as QEMU prints many of them, whatever they are."""
     return number - (1 << 32) if number >> 31 else number
+
+
+def signed64(number: int) -> int:
+    """The same of one of 64 bits."""
+    return number - (1 << 64) if number >> 63 else number
