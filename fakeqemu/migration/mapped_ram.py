@@ -91,9 +91,13 @@ class MappedRAMSink(PageSink):
             await f.put_at(header.bitmap_offset, bitmap)
 
 
-async def load_block(f: QEMUFile, block: RAMBlock, channels: MultiFDFileRecv | None) -> None:
+async def load_block(
+    f: QEMUFile, block: RAMBlock, channels: MultiFDFileRecv | None, *, any_page_size: bool = False
+) -> None:
     """Read header, bitmap and pages of a block, and go on behind them; raises StreamError. Pages that are not in the file
     stay as they are: a destination's memory is one of zeroes. With `channels` these read the pages, sooner or later.
+
+    With `any_page_size` the one in the header only says how many bits of the bitmap count: pages are those of the target.
 
     QEMU: parse_ramblock_mapped_ram
     """
@@ -102,25 +106,28 @@ async def load_block(f: QEMUFile, block: RAMBlock, channels: MultiFDFileRecv | N
         raise StreamError(
             f"Could not read whole mapped-ram migration header (expected {format.HEADER.size}, got {len(data)} bytes)"
         )
-    header = format.parse_header(await f.get_buffer(format.HEADER.size))
+    header = format.parse_header(await f.get_buffer(format.HEADER.size), any_page_size=any_page_size)
     if header.pages_offset % TARGET_PAGE_SIZE:
         raise StreamError(f"Error reading ramblock {block.idstr} pages, region has bad alignment")
-    size = format.bitmap_size(block.pages)
+    bits = block.used_length // header.page_size
+    size = format.bitmap_size(bits)
     try:
         bitmap = await f.get_at(header.bitmap_offset, size)
     except EndOfStream:
         bitmap = b""
     if len(bitmap) < size:
         raise StreamError("Error reading dirty bitmap")
-    for first, n, present in format.parse_bitmap(bitmap, block.pages):
+    for first, n, present in format.parse_bitmap(bitmap, bits):
+        if present and first + n > block.pages:
+            raise StreamError("page outside of ramblock ram range")
         if present and channels is not None:
             for at in range(first, first + n, _BATCH_PAGES):
                 offset = header.pages_offset + at * TARGET_PAGE_SIZE
                 await channels.load(block, at, min(_BATCH_PAGES, first + n - at), offset)
         elif present:
             await _load_pages(f, block, header.pages_offset, first, n)
-        if block.received is not None:
-            block.received.add(first, n)
+        if block.received is not None and first < block.pages:
+            block.received.add(first, min(n, block.pages - first))
     try:
         f.seek(header.pages_offset + block.used_length & _UINT64_MASK)
     except (OSError, OverflowError):

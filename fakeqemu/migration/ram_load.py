@@ -164,7 +164,9 @@ class RAMLoadHandlers(SaveVMHandlers):
 
         channels = None if self._vm.migration.incoming is None else self._vm.migration.incoming.multifd
         try:
-            await load_block(f, block, channels if isinstance(channels, MultiFDFileRecv) else None)
+            any_page_size = not self._vm.compat.migration_mapped_page_size
+            of_pages = channels if isinstance(channels, MultiFDFileRecv) else None
+            await load_block(f, block, of_pages, any_page_size=any_page_size)
         except EndOfStream:
             raise
         except StreamError as err:

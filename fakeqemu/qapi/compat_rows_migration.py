@@ -240,6 +240,12 @@ ROWS: tuple[CompatRow, ...] = (
         "Seen on 7.2.22: failed, without a word.",
     ),
     CompatRow(
+        "migration_mapped_page_size",
+        "A mapped-ram file has to have pages of the size that the target has.",
+        (((), False), ((11, 0), True)),
+        "Where not, their size only tells how many bits of the bitmap count.",
+    ),
+    CompatRow(
         "migration_multifd_count_read",
         "How often the number of multifd channels is read: once for a migration, or at each place that needs it.",
         (((), "latched"),),

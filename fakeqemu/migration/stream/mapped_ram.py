@@ -53,14 +53,14 @@ def layout(position: int, pages: int) -> MappedRamHeader:
     )
 
 
-def parse_header(data: bytes) -> MappedRamHeader:
-    """Raises StreamError for a header that is not of this format."""
+def parse_header(data: bytes, *, any_page_size: bool = False) -> MappedRamHeader:
+    """Raises StreamError for a header that is not of this format; `any_page_size`: as releases before 11 take it."""
     version, page_size, bitmap_offset, pages_offset = HEADER.unpack(data)
     if version > MAPPED_RAM_HDR_VERSION:
         raise StreamError(
             f"Migration mapped-ram capability version not supported (expected <= {MAPPED_RAM_HDR_VERSION}, got {version})"
         )
-    if page_size != TARGET_PAGE_SIZE:
+    if page_size != TARGET_PAGE_SIZE and not (any_page_size and page_size):
         raise StreamError(
             f"Migration mapped-ram header has invalid page_size {page_size} (expected {TARGET_PAGE_SIZE})"
         )

@@ -33,6 +33,13 @@ def test_headers_of_another_format_are_refused(version: int, page_size: int) -> 
         mapped_ram.parse_header(mapped_ram.HEADER.pack(version, page_size, 0, 0))
 
 
+def test_releases_before_11_take_any_page_size_but_none() -> None:
+    header = mapped_ram.parse_header(mapped_ram.HEADER.pack(1, 512, 0, 0), any_page_size=True)
+    assert header.page_size == 512
+    with pytest.raises(StreamError):
+        mapped_ram.parse_header(mapped_ram.HEADER.pack(1, 0, 0, 0), any_page_size=True)
+
+
 @given(st.integers(1, 300).flatmap(lambda pages: st.tuples(st.just(pages), st.sets(st.integers(0, pages - 1)))))
 def test_a_bitmap_says_which_pages_are_there(case: tuple[int, set[int]]) -> None:
     pages, present = case
