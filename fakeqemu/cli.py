@@ -46,6 +46,7 @@ def main() -> NoReturn:
         leave_now(1)
     reporter = Reporter(program, host.write_stderr, _write_stdout, host.clock.wall_ns)
     process = Process(host)
+    process.at_end(lambda: vm.vnc.close() if vm.has_part("vnc") else None)
     process.at_end(lambda: vm.chardevs.close_all() if vm.has_part("chardevs") else None)
     try:
         line = start(vm, argv, reporter, process)

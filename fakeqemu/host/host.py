@@ -111,6 +111,14 @@ class Host:
         """Listen at a QAPI SocketAddress; `on_channel(channel)` for each connection. Raises QemuError in QEMU's words."""
         raise NotImplementedError
 
+    def resolve(self, address: SocketAddress) -> list[SocketAddress]:
+        """The places where something listens that listens at all that a name stands for; raises QemuError in QEMU's words."""
+        return [address]
+
+    def is_socket(self, fd: int) -> bool:
+        """Whether a descriptor is a socket's; raises OSError."""
+        raise NotImplementedError
+
     def channel_for_fd(self, fd: int, *, name: str = "") -> Channel:
         """A channel over a descriptor (socket, pipe, file), which it then owns."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import os
 import time
+from stat import S_ISSOCK
 
 from fakeqemu.host.clock import Clock
 from fakeqemu.host.host import Host, HostThread
@@ -117,6 +118,14 @@ class ProcessHost(Host):
         self, address: SocketAddress, on_channel: Callable[[Channel], None], *, backlog: int = 1, name: str = ""
     ) -> Listener:
         return socket.listen(self, address, on_channel, backlog, name)
+
+    def resolve(self, address: SocketAddress) -> list[SocketAddress]:
+        from fakeqemu.io.dns_resolver import places_to_listen
+
+        return places_to_listen(address)
+
+    def is_socket(self, fd: int) -> bool:
+        return S_ISSOCK(os.fstat(fd).st_mode)
 
     def channel_for_fd(self, fd: int, *, name: str = "") -> Channel:
         return file.channel_for_fd(self, fd, name)

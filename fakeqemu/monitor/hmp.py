@@ -46,6 +46,7 @@ _ELSEWHERE = {
     "migrate_capabilities": "fakeqemu.migration.hmp_cmds:info_migrate_capabilities",
     "migrate_parameters": "fakeqemu.migration.hmp_cmds:info_migrate_parameters",
     "qtree": "fakeqemu.hw.core.qtree:info_qtree",
+    "vnc": "fakeqemu.ui.hmp_cmds:info_vnc",
     "vcpu_dirty_limit": "fakeqemu.system.qmp_cmds_dirty_limit:info_vcpu_dirty_limit",
 }
 
@@ -57,10 +58,12 @@ _WITH_ARGUMENTS = {
         "fakeqemu.migration.qmp_cmds_dirty_rate:hmp_calc_dirty_rate",
     ),
     "cancel_vcpu_dirty_limit": ("cpu_index:l?", "fakeqemu.system.qmp_cmds_dirty_limit:hmp_cancel_vcpu_dirty_limit"),
+    "change": ("device:B,force:-f,target:F,arg:s?,read_only:s?", "fakeqemu.ui.hmp_cmds:change"),
     "client_migrate_info": (
         "protocol:s,hostname:s,port:i?,tls_port:i?,cert_subject:s?",
         "fakeqemu.migration.hmp_actions:client_migrate_info",
     ),
+    "expire_password": ("protocol:s,time:s,display:-dV", "fakeqemu.ui.hmp_cmds:expire_password"),
     "migrate": ("detach:-d,blk:-b,inc:-i,resume:-r,uri:s", "fakeqemu.migration.hmp_actions:migrate"),
     "migrate_continue": ("state:s", "fakeqemu.migration.hmp_actions:migrate_continue"),
     "migrate_incoming": ("uri:s", "fakeqemu.migration.hmp_actions:migrate_incoming"),
@@ -70,6 +73,7 @@ _WITH_ARGUMENTS = {
     "info trace-events": ("name:s?,vcpu:i?", "fakeqemu.monitor.hmp_trace:info_trace_events"),
     "log": ("items:s", "fakeqemu.monitor.hmp_trace:log"),
     "logfile": ("filename:F", "fakeqemu.monitor.hmp_trace:logfile"),
+    "set_password": ("protocol:s,password:s,display:-dV,connected:s?", "fakeqemu.ui.hmp_cmds:set_password"),
     "set_vcpu_dirty_limit": (
         "dirty_rate:l,cpu_index:l?",
         "fakeqemu.system.qmp_cmds_dirty_limit:hmp_set_vcpu_dirty_limit",
@@ -159,7 +163,7 @@ def _run_with_arguments(vm: Machine, command: HmpCommand, text: str, typed: str,
     takes, where = _WITH_ARGUMENTS[of + command.names.split("|")[0]]
     if not vm.compat.migration_hmp_raw_value:
         takes = takes.replace(":S", ":s")
-    kept = [entry for entry in takes.split(",") if ":-" not in entry or entry.partition(":")[2] in command.flags]
+    kept = [entry for entry in takes.split(",") if ":-" not in entry or entry.partition(":")[2][:2] in command.flags]
     try:
         arguments = parse(command.names, ",".join(kept), text)
     except WrongArguments as wrong:

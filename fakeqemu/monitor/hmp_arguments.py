@@ -3,7 +3,7 @@
 
 What a command takes is written as in QEMU: `name:type` with commas between, in the order of the line.
 
-    -x      a flag of one letter: True when it was given
+    -x      a flag of one letter: True when it was given; -xV: the word behind it
     s, F, B a word, or what stands in double quotes; S: all that is left of the line
     b       on or off
     i, l    a number of 32 or 64 bits, or an expression: + - * / % & | ^ ~, parentheses, 'c', registers
@@ -57,7 +57,11 @@ def parse(command: str, takes: str, text: str) -> dict[str, Any]:
             if letter == kind[1]:
                 found[name] = True
                 at += 2
-            elif not any(other == "-" + letter for _, other in names[number + 1 :]):
+                if kind.endswith("V"):
+                    found[name], at = _word(text, _skip(text, at))
+                    if found[name] is None:
+                        raise WrongArguments(f"value expected for -{letter}", named=True)
+            elif not any(other[:2] == "-" + letter for _, other in names[number + 1 :]):
                 raise WrongArguments(f"unsupported option -{letter}", named=True)
         elif at == len(text) and kind.endswith("?"):
             continue

@@ -125,6 +125,16 @@ MODULES: dict[str, tuple[str, ...]] = {
         "object-add",
         "object-del",
     ),
+    "fakeqemu.ui.qmp_cmds": (
+        "add_client",
+        "change-vnc-password",
+        "display-reload",
+        "display-update",
+        "expire_password",
+        "query-vnc",
+        "query-vnc-servers",
+        "set_password",
+    ),
     "fakeqemu.monitor.qmp_cmds_trace": ("trace-event-get-state", "trace-event-set-state"),
     "fakeqemu.monitor.qmp_cmds": (
         "human-monitor-command",

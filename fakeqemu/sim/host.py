@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fakeqemu.error import QemuError
 from fakeqemu.host.host import Host, HostThread
 from fakeqemu.sim.files import OpenFile, SimFile, os_error
+from fakeqemu.sim.network import SimSocket
 from fakeqemu.sim.world import SimWorld
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ class SimHost(Host):
             return  # they are all closed
         self.open_file(fd)
         self._table.pop(fd).release()
+
+    def is_socket(self, fd: int) -> bool:
+        return isinstance(self.open_file(fd), SimSocket)
 
     def open_fds(self) -> list[int]:
         return sorted(self._table)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
     from fakeqemu.system.yank import YankRegistry
+    from fakeqemu.ui.vnc import VncDisplays
 
 #: Parts of a machine -> the class that is called with the machine when somebody first asks for the part: what a machine
 #: never uses is never loaded.
@@ -63,6 +64,7 @@ PARTS = {
     "yank": "fakeqemu.system.yank:YankRegistry",
     "hardware": "fakeqemu.hw.vfio.hostmodel:host_model",
     "vfio": "fakeqemu.hw.vfio.device:VFIODevices",
+    "vnc": "fakeqemu.ui.vnc:VncDisplays",
 }
 
 
@@ -123,6 +125,7 @@ class Machine:
         trace_control: TraceControl
         hardware: HostModel
         vfio: VFIODevices
+        vnc: VncDisplays
         yank: YankRegistry
     else:
 

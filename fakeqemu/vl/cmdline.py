@@ -258,9 +258,15 @@ class CommandLine:
         if text.startswith("vnc"):
             if not text.startswith("vnc="):
                 raise QemuError("VNC requires a display argument vnc=<display>")
-            raise NotEmulated("vnc")
+            self._opt_vnc(text[len("vnc=") :])
+            return
         # What nearly everybody writes needs no schema to be judged.
         self.display = {"type": "none"} if text == "none" else self._visit_entity("DisplayOptions", text, "type")
+
+    def _opt_vnc(self, text: str) -> None:
+        opts = self.parse_group("vnc", text, not is_help(text))
+        if not self.profile.compat.vnc_ids_assigned_late:
+            self.groups["vnc"].name_one(opts)
 
     def _opt_nographic(self, _: str) -> None:
         self.machine["graphics"] = "off"

@@ -48,7 +48,7 @@ _READING: dict[str, tuple[str | None, bool]] = {
     "acpi": ("sig", False),
     "option-rom": ("romfile", False),
     "drive": (None, False),
-    "vnc": (None, False),
+    "vnc": ("vnc", False),
     "spice": (None, False),
     "iscsi": (None, False),
     "fsdev": ("fsdriver", False),

@@ -41,7 +41,7 @@ _FLAGS = (
 )
 _WITH_ARGUMENT = (
     "D M accel action add-fd boot chardev compat cpu d device display fake global incoming m machine mon monitor msg name "
-    "object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial set smp trace uuid vga watchdog-action"
+    "object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial set smp trace uuid vga vnc watchdog-action"
 )
 
 #: -help does not list them in the form of the others
@@ -125,7 +125,6 @@ _OTHERS: dict[str, tuple[bool, str, str]] = {
     "usb": (False, REFUSED, "use -device for a USB controller"),
     "usbdevice": (True, REFUSED, "use -device"),
     "virtfs": (True, REFUSED, "no file sharing"),
-    "vnc": (True, REFUSED, _NO_SCREEN),
     "xen-domid": (True, REFUSED, "no Xen"),
     # --- refused by QEMU itself ---
     "g": (True, UNSUPPORTED, ""),
@@ -143,10 +142,12 @@ SUB_OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("-chardev socket with telnet, tn3270, websocket, tls-creds", REFUSED, "plain bytes only"),
     ("-chardev vc", ACCEPTED, "a console that nobody looks at"),
     ("-d ITEM, -dfilter", ACCEPTED, "no code is translated: the log stays empty; names are checked"),
-    ("-display TYPE but none", REFUSED, _NO_SCREEN),
+    ("-display TYPE but none and vnc", REFUSED, _NO_SCREEN),
     ("-nic none, -net none", EMULATED, ""),
     ("-rtc", ACCEPTED, "the guest alone reads that clock; its arguments are checked"),
     ("-run-with async-teardown=on", ACCEPTED, "there is no guest memory to free"),
+    ("-vnc with websocket, sasl, tls-creds", REFUSED, "plain RFB only"),
+    ("-vnc with lock-key-sync, key-delay-ms, lossy, non-adaptive", ACCEPTED, "no keyboard, no picture to compress"),
     ("-trace, -d trace:PATTERN", EMULATED, "of what happens here: other events can be named, and never come"),
 )
 

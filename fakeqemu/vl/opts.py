@@ -100,6 +100,17 @@ class OptsList:
         self.items.append(opts)
         return opts
 
+    def name_one(self, opts: Opts) -> str:
+        """The id of a set; one that has none gets `default`, or the group's name with the first free number from 2 on."""
+        number = 2
+        name = "default"
+        while opts.id is None:
+            if self.find(name) is None:
+                opts.id = name
+            name = f"{self.name}{number}"
+            number += 1
+        return opts.id
+
     def parse(self, text: str, place: Location, implied: bool, warn: Warn | None = None) -> Opts:
         """Read one option's argument; `implied` allows a first value without its key.
 

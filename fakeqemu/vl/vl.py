@@ -73,6 +73,7 @@ class Start:
             self.vm.complete_startup = self.complete
         else:
             self.complete()
+        self._init_displays()
         self.reporter.at = NOWHERE
 
     def _refusing(self, option: str) -> _Refusing:
@@ -337,6 +338,13 @@ class Start:
                 self._listen_for_guest()
         elif vm.runstate.autostart:
             self._finish(vm.runstate.vm_start(), NOWHERE)
+
+    def _init_displays(self) -> None:
+        displays = self.line.groups.given("vnc")
+        if displays is not None:
+            for opts in displays.items:
+                with self.reporter.within(opts.location):
+                    self.vm.vnc.open(displays.name_one(opts), opts)
 
     def _connect_ports(self) -> None:
         """The board's ports take their character devices; what comes in there is for a guest that does not run."""

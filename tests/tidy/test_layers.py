@@ -35,6 +35,8 @@ LAYERS: dict[str, int] = {
     "fakeqemu.chardev": 3,
     "fakeqemu.crypto": 3,
     "fakeqemu.net": 3,
+    "fakeqemu.ui": 3,
+    "fakeqemu.ui.hmp_cmds": 6,
     "fakeqemu.migration": 4,
     "fakeqemu.migration.hmp_actions": 6,  # commands, as people type them
     "fakeqemu.monitor.hmp_trace": 6,
