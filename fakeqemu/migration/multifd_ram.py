@@ -80,7 +80,7 @@ class Packer:
 class MultiFDSink(PageSink):
     """Pages into packets, packets to channels; barriers where the stream has them."""
 
-    __slots__ = ("_each_section", "_flush_words", "_packer", "_unsent_pages", "_zero_pages")
+    __slots__ = ("_each_section", "_flush_words", "_outgoing", "_packer", "_unsent_pages", "_zero_pages")
 
     gap = 0
     #: a page's share of its packet's header, and its bytes
@@ -89,6 +89,7 @@ class MultiFDSink(PageSink):
 
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing)
+        self._outgoing = outgoing
         self._packer = Packer(outgoing)
         self._zero_pages: str = outgoing.mig.options.get("zero-page-detection", LEGACY)
         self._each_section = multifd.flushes_each_section(outgoing.vm)
@@ -138,14 +139,19 @@ class MultiFDSink(PageSink):
         # A packet is counted when it has been sent. All channels begin together and end together, so that it is seen as soon
         # as the next one is handed over.
         packet = mp.RAM_PACKET_SIZE + (0 if self.is_zero(kind) else mp.PACKET_PAGES * TARGET_PAGE_SIZE)
-        channels: int = self._vm.migration.options.get("multifd-channels")
+        channels = self._channels()
         packets = -(-room // packet)
         return (-(-packets // channels) * channels + 1) * mp.PACKET_PAGES
 
     def count_unsent_parts(self, n: int) -> int:
         if self._each_section:
-            self._stats.multifd_bytes += n * self._vm.migration.options.get("multifd-channels") * mp.RAM_PACKET_SIZE
+            self._stats.multifd_bytes += n * self._channels() * mp.RAM_PACKET_SIZE
         return super().count_unsent_parts(n)
+
+    def _channels(self) -> int:
+        """How many there are: the parameter may have changed since."""
+        assert self._outgoing.multifd is not None
+        return self._outgoing.multifd.scheduler.channels
 
     def counted(self, f: QEMUFile) -> int:
         return f.bytes_transferred - 8 * self._flush_words
