@@ -41,7 +41,7 @@ MESSAGES = (
 )  # fmt: skip
 
 #: what every error of the link is called here, whatever it was
-_EIO_TEXT = "Input/output error"
+EIO_TEXT = "Input/output error"
 
 
 class ConversationOver(Exception):
@@ -51,7 +51,7 @@ class ConversationOver(Exception):
 class ColoHalf:
     """One half of a pair."""
 
-    __slots__ = ("_exit_told", "_told", "f", "failed_over", "failing_over", "vm")
+    __slots__ = ("_exit_told", "_told", "f", "failed_over", "failing_over", "vm", "write_words")
 
     #: colo.PRIMARY or colo.SECONDARY
     mode = colo.NONE
@@ -66,6 +66,8 @@ class ColoHalf:
         self.failed_over = False
         self._told = vm.host.event()
         self._exit_told = False
+        #: how an error of writing is called: where pages failed, by what their handler says
+        self.write_words = EIO_TEXT
         vm.colo.half = self
 
     async def run(self) -> None:
@@ -135,7 +137,8 @@ class ColoHalf:
         """Send a message; raises QemuError."""
         msg = MESSAGES[message]
         try:
-            await self.vm.faults.pass_through("colo_send_message", msg=msg)
+            if self.f.write_error is None:
+                await self.vm.faults.pass_through("colo_send_message", msg=msg)
         except QemuError as err:
             self.f.write_error = err  # it stays
             raise
@@ -143,14 +146,15 @@ class ColoHalf:
         try:
             await self.f.flush()
         except QemuError:
-            raise QemuError(f"Can't send COLO message: {_EIO_TEXT}") from None
+            raise QemuError(f"Can't send COLO message: {self.write_words}") from None
         finally:
             self.vm.trace("colo_send_message", msg=msg)
 
     async def receive(self, awaited: int) -> int:
         """The next message, which should be `awaited`; raises QemuError."""
         try:
-            await self.vm.faults.pass_through("colo_receive_message", msg=MESSAGES[awaited])
+            if self.f.end is None:
+                await self.vm.faults.pass_through("colo_receive_message", msg=MESSAGES[awaited])
         except QemuError:
             self.f.end = EndOfStream()  # it stays
             raise
@@ -159,7 +163,7 @@ class ColoHalf:
         except EndOfStream:
             message = 0
         if self.f.end is not None:
-            raise QemuError(f"Can't receive COLO message: {_EIO_TEXT}")
+            raise QemuError(f"Can't receive COLO message: {EIO_TEXT}")
         if message >= len(MESSAGES):
             raise QemuError("colo_receive_message: Invalid message")
         self.vm.trace("colo_receive_message", msg=MESSAGES[message])

@@ -8,6 +8,9 @@ QEMU: colo_process_checkpoint and colo_do_checkpoint_transaction in migration/co
 
 from __future__ import annotations
 
+import errno
+import os
+
 from fakeqemu.error import QemuError
 from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.migration import colo
@@ -89,8 +92,9 @@ class ColoPrimary(half.ColoHalf):
         await self.send(half.VMSTATE_SEND)
         devices = await self._devices()
         await self._send_pages()
-        await self._send_devices(devices)
         try:
+            await self._send_size(len(devices))
+            await self._send_devices(devices)
             await self.expect(half.VMSTATE_RECEIVED)
             self._due.clear()
             await self.expect(half.VMSTATE_LOADED)
@@ -115,27 +119,36 @@ class ColoPrimary(half.ColoHalf):
         return aside.getvalue()
 
     async def _send_pages(self) -> None:
-        """What goes before the devices; raises QemuError, in the words of the message behind it, which is not sent."""
-        savevm = self._outgoing.savevm
+        """What goes before the devices. What fails is found by the message behind it."""
+        savevm, channels = self._outgoing.savevm, self._outgoing.multifd
         assert savevm is not None
         if self.vm.compat.migration_colo_announced:
             savevm.put_switchover_start()
         try:
             await savevm.complete_iterable()
-        except QemuError:
-            raise QemuError("Can't send COLO message: Input/output error") from None
+        except QemuError as err:
+            self.f.write_error = err
+            if channels is not None and channels.error is not None:
+                self.write_words = os.strerror(errno.EPERM)  # -1, as QEMU's functions say where they have no number
         self.f.put_byte(section.QEMU_VM_EOF)
 
-    async def _send_devices(self, devices: bytes) -> None:
-        """Raises QemuError; ConversationOver where the link breaks behind the size, of which QEMU says nothing."""
+    async def _send_size(self, size: int) -> None:
+        """Raises QemuError."""
         await self.send(half.VMSTATE_SIZE)
-        size = half.MESSAGES[half.VMSTATE_SIZE]
-        self.vm.faults.check("fake_colo_send_message_value", msg=size)
-        self.f.put_be64(len(devices))
+        msg = half.MESSAGES[half.VMSTATE_SIZE]
+        try:
+            self.vm.faults.check("fake_colo_send_message_value", msg=msg)
+        except QemuError as err:
+            self.f.write_error = err  # it stays
+            raise
+        self.f.put_be64(size)
         try:
             await self.f.flush()
         except QemuError:
-            raise QemuError(f"Failed to send value for message:{size}: Input/output error") from None
+            raise QemuError(f"Failed to send value for message:{msg}: {half.EIO_TEXT}") from None
+
+    async def _send_devices(self, devices: bytes) -> None:
+        """Raises ConversationOver: QEMU says nothing of it."""
         try:
             self.vm.faults.check("fake_colo_send_vmstate")
             self.f.put_buffer(devices)
@@ -145,6 +158,11 @@ class ColoPrimary(half.ColoHalf):
             raise half.ConversationOver from None
 
     # --- the end --------------------------------------------------------------------------------------
+
+    async def fail_over(self) -> None:
+        await super().fail_over()
+        if self._outgoing.multifd is not None:
+            self._outgoing.multifd.shutdown()
 
     def _complete(self) -> None:
         stats = self._mig.stats
@@ -158,3 +176,5 @@ class ColoPrimary(half.ColoHalf):
             await vm.runstate.vm_start()
             await savevm.cleanup()
         await close(self._outgoing)
+        if self._mig.error is not None:
+            vm.error_report(self._mig.error.desc)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import errno
 
 from fakeqemu.error import QemuError, StreamError
-from fakeqemu.migration import colo
+from fakeqemu.migration import colo, multifd_ram
 from fakeqemu.migration import colo_half as half
 from fakeqemu.migration import state as st
+from fakeqemu.migration.ram import is_ignored
 from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile
 from fakeqemu.system.ramblock import ZERO, MappedStore, PageRuns, RAMBlock, SparseStore
 
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fakeqemu.migration.incoming import Incoming
     from fakeqemu.migration.loadvm import LoadVM
+    from fakeqemu.migration.stream.multifd_packet import RamPacket
     from fakeqemu.system.machine import Machine
 
 #: pages that are copied at once
@@ -32,29 +34,47 @@ _COPY_PAGES = 256
 class BlockCopy:
     """The primary's pages of one block."""
 
-    __slots__ = ("_block", "_log", "_own", "_pages")
+    __slots__ = ("_came", "_log", "_own", "_pages", "block")
 
     def __init__(self, block: RAMBlock) -> None:
-        self._block = block
+        self.block = block
         self._own = block.store
         self._pages = SparseStore()
         _copy(self._own, self._pages, 0, block.pages)
+        #: what has come since it was brought over
+        self._came = PageRuns()
         #: what the guest here writes to
         self._log = PageRuns()
         block.logs.append(self._log)
 
     def take_in(self) -> None:
         """What is loaded from now on goes into the copy. The guest is stopped."""
-        self._block.received = PageRuns()
-        self._block.store = self._pages
+        self.block.received = self._came
+        self.block.store = self._pages
 
     def put_back(self) -> None:
         """What is loaded goes into the memory again."""
-        self._block.store = self._own
+        self.block.received = None
+        self.block.store = self._own
+
+    def place(self, vm: Machine, packet: RamPacket, data: bytes | memoryview) -> None:
+        """Pages that came on another channel, whatever the main one is at; raises StreamError.
+
+        QEMU: migration/multifd-colo.c
+        """
+        block = self.block
+        now = block.store, block.received
+        block.store, block.received = self._pages, None
+        try:
+            multifd_ram.place(vm, packet, data)
+        finally:
+            block.store, block.received = now
+        for first, n in (*packet.normal, *packet.zero):
+            self._came.add(first, n)
 
     def differing(self) -> PageRuns:
         """The pages that may not be what they are in the copy."""
-        found, self._block.received = self._block.received or PageRuns(), None
+        found, self._came = self._came, PageRuns()
         for first, n in self._log:
             found.add(first, n)
         self._log.clear()
@@ -63,11 +83,10 @@ class BlockCopy:
     def bring_over(self, runs: PageRuns) -> None:
         for first, n in runs:
             _copy(self._pages, self._own, first, n)
-        self._block.forget()
+        self.block.forget()
 
     def close(self) -> None:
-        self._block.received = None
-        self._block.logs.remove(self._log)
+        self.block.logs.remove(self._log)
 
 
 def _copy(source: SparseStore | MappedStore, target: SparseStore | MappedStore, first: int, n: int) -> None:
@@ -89,6 +108,8 @@ def init_copies(vm: Machine) -> None:
     QEMU: colo_init_ram_cache
     """
     for block in vm.ram_blocks:
+        if is_ignored(vm, block):
+            continue
         try:
             vm.faults.check("fake_colo_init_ram_cache", block=block.idstr)
         except OSError as err:
@@ -117,7 +138,9 @@ class ColoSecondary(half.ColoHalf):
     async def _converse(self) -> None:
         vm = self.vm
         await self._incoming.enter_colo(self._load)
-        self._copies = [BlockCopy(block) for block in vm.ram_blocks]
+        self._copies = [BlockCopy(block) for block in vm.ram_blocks if not is_ignored(vm, block)]
+        if self._incoming.multifd is not None:
+            self._incoming.multifd.place = self._place
         async with vm.bql:
             await self.start_guest()
         await self.send(half.CHECKPOINT_READY)
@@ -177,6 +200,13 @@ class ColoSecondary(half.ColoHalf):
                 self.vm.error_report(f"Failed to load device state: -{err.errno}")
             raise QemuError(line) from None
 
+    def _place(self, vm: Machine, packet: RamPacket, data: bytes | memoryview) -> None:
+        """A packet of another channel; raises StreamError."""
+        block = multifd_ram.find_block(vm, packet)
+        for copy in self._copies:
+            if copy.block is block:
+                copy.place(vm, packet, data)
+
     def _bring_over(self) -> None:
         vm = self.vm
         vm.guest.sync()
@@ -194,6 +224,8 @@ class ColoSecondary(half.ColoHalf):
         Not so a primary, which sleeps between checkpoints (20 times each on 11.1.2, 10.0.13, 7.2.22: most often so).
         """
         await super().fail_over()
+        if self._incoming.multifd is not None:
+            self._incoming.multifd.yank()
         self.tell_exit()
 
     def _complete(self) -> None:
@@ -204,4 +236,4 @@ class ColoSecondary(half.ColoHalf):
             copy.close()
         async with self.vm.bql:
             await self.vm.runstate.vm_start()
-        self._incoming.leave_colo()
+        await self._incoming.leave_colo()

@@ -171,7 +171,7 @@ class Incoming:
             except BadChannel as err:
                 self._vm.error_report(err.line)
                 if self._vm.compat.migration_multifd_init_fatal:
-                    await self._refuse(channel, err.desc)
+                    await self._refuse(channel, err.desc or None)
                     return
                 channel.close()
         else:
@@ -325,12 +325,14 @@ class Incoming:
     async def enter_colo(self, load: LoadVM) -> None:
         """(COLO) Everything has come for the first time; the connection stays."""
         self.set_state(st.COLO)
-        await self._cleanup(load)
+        await load.cleanup()  # other channels stay as well
         if not self._vm.compat.migration_colo_announced:
             await self._shut(load, 0)
 
-    def leave_colo(self) -> None:
+    async def leave_colo(self) -> None:
         """(COLO) The guest goes on alone."""
+        if self.multifd is not None:
+            await self.multifd.cleanup()
         self._close()
 
     def disconnect(self) -> None:

@@ -181,7 +181,7 @@ class RecvChannel:
             wire = memoryview(self._buffer)[:wire_size]
             await self._reader.fill(wire)
             data = self._compression.unpack(wire, size, self.number)
-        multifd_ram.place(self._multifd.vm, packet, data)
+        self._multifd.place(self._multifd.vm, packet, data)
 
     async def _device_state(self, head: bytes, flags: int) -> None:
         rest = await self._reader.take(mp.DEVICE_PACKET_SIZE - len(head))
@@ -216,7 +216,7 @@ class RecvChannel:
 class MultiFDRecv:
     """All channels of one incoming migration."""
 
-    __slots__ = ("_changed", "_channels", "_count", "ending", "error", "on_failure", "vm")
+    __slots__ = ("_changed", "_channels", "_count", "ending", "error", "on_failure", "place", "vm")
 
     def __init__(self, vm: Machine) -> None:
         self.vm = vm
@@ -227,6 +227,8 @@ class MultiFDRecv:
         self.ending = False
         #: the first thing that went wrong
         self.error: StreamError | None = None
+        #: puts the pages of a packet where they belong
+        self.place: Callable[[Machine, mp.RamPacket, bytes | memoryview], None] = multifd_ram.place
         #: called then, by whom it holds up
         self.on_failure: Callable[[], None] | None = None
 

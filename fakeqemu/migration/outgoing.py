@@ -133,7 +133,7 @@ class Outgoing:
             mig.set_error(error)
         if mig.state == st.CANCELLING:
             mig.set_state(st.CANCELLED)
-        else:
+        elif mig.state != st.CANCELLED:
             if self.vm.compat.migration_failing_state:
                 mig.set_state(st.FAILING)
             mig.set_state(st.FAILED)
@@ -156,9 +156,10 @@ class Outgoing:
             self.refuse(err)
             return
         except Cancelled:
-            if self.mig.state != st.CANCELLING:
+            if self.mig.state == st.CANCELLING:
+                self.mig.set_state(st.CANCELLED)
+            elif self.mig.state != st.CANCELLED:
                 raise
-            self.mig.set_state(st.CANCELLED)
             self.unregister_yank()
             return
         finally:
@@ -418,7 +419,8 @@ class Outgoing:
             elif not self.told_failed_in:
                 self.told_failed_in = self.mig.state
                 self.mig.announce(st.FAILED)
-        if self.f is not None:
+        # One half of a pair does not break with the other one: the next checkpoint finds out.
+        if self.f is not None and self.mig.state != st.COLO:
             if self.f.write_error is None:
                 self.f.write_error = error
             self.f.shutdown()

@@ -133,7 +133,9 @@ class XbzrleSink(PageSink):
         self._started = self._started or pass_over
 
     def begin_last_stage(self) -> None:
-        self._last_stage = True
+        # Of a pair, more follows: the other half's pages are what was sent, and a delta is put on them. (QEMU keeps the older
+        # page here as well, and puts a later delta on the wrong one.)
+        self._last_stage = not self._options.on("x-colo")
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         self._follow_cache_size()

@@ -94,6 +94,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`VM is not in COLO mode` or `The feature 'colo' is not enabled`.",
     ),
     CompatRow(
+        "migration_colo_multifd",
+        "Checkpoints of a COLO pair may send their pages on multifd channels.",
+        (((), False), ((11, 0), True)),
+        "x-colo and multifd together; before, memory of the secondary was wrong after a checkpoint, which is refused here.",
+    ),
+    CompatRow(
         "migration_colo_return_path",
         "The capability x-colo needs return-path.",
         (((), False), ((11, 0), True)),

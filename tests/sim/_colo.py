@@ -27,6 +27,8 @@ _TIME_NS = 3000 * NS_PER_MS
 _ACTIONS = (Fail(), Kill(), Stall(), Close(), Corrupt())
 
 _DELAY = {"x-checkpoint-delay": DELAY_MS}
+_CHANNELS = {**_DELAY, "multifd-channels": 2}
+_ZLIB = {**_DELAY, "multifd-channels": 1, "multifd-compression": "zlib"}
 _RP = ("return-path", "x-colo")
 
 #: those that count for the catalogue of points, beside the KINDS of migrations; `ColoRun(kind)` makes one
@@ -37,6 +39,9 @@ COLO_KINDS = [
     Kind("colo-busy", capabilities=_RP, parameters=_DELAY, dirty_rate=1 << 20),
     Kind("colo-busy-10.0", "10.0", capabilities=("x-colo",), parameters=_DELAY, dirty_rate=1 << 20),
     Kind("colo-tcp", uri="tcp:127.0.0.1:4444", capabilities=_RP, parameters=_DELAY),
+    Kind("colo-multifd", capabilities=(*_RP, "multifd"), parameters=_CHANNELS, dirty_rate=1 << 20),
+    Kind("colo-multifd-zlib", capabilities=(*_RP, "multifd"), parameters=_ZLIB, dirty_rate=1 << 20),
+    Kind("colo-xbzrle", capabilities=(*_RP, "xbzrle"), parameters=_DELAY, dirty_rate=1 << 20),
 ]
 
 

@@ -26,7 +26,7 @@ BEGUN = {
 RELEASES = list(BEGUN)
 
 
-def machine(world: SimWorld, name: str, profile: str) -> SimMachine:
+def machine(world: SimWorld, name: str, profile: str, *capabilities: str) -> SimMachine:
     one = SimMachine(world, name=name, profile=profile)
     ram = RAMBlock("ram", PAGES << 12)
     one.vm.ram_blocks.append(ram)
@@ -36,7 +36,7 @@ def machine(world: SimWorld, name: str, profile: str) -> SimMachine:
         ram.guest_dirties(PAGES // 4, PAGES // 2)
         ram.guest_write(PAGES * 4096 - 5000, b"real bytes" * 400)
         one.execute("cont")
-    switched = ["events", "x-colo", *(["return-path"] if profile == "11.1" else [])]
+    switched = ["events", "x-colo", *(["return-path"] if profile == "11.1" else []), *capabilities]
     one.execute("migrate-set-capabilities", capabilities=[{"capability": c, "state": True} for c in switched])
     one.execute("migrate-set-parameters", x_checkpoint_delay=DELAY_MS)
     one.events.clear()
@@ -46,10 +46,10 @@ def machine(world: SimWorld, name: str, profile: str) -> SimMachine:
 class Pair:
     """A primary and a secondary, just begun."""
 
-    def __init__(self, profile: str = "11.1") -> None:
+    def __init__(self, profile: str = "11.1", *capabilities: str) -> None:
         self.world = SimWorld(seed=5)
-        self.primary = machine(self.world, "primary", profile)
-        self.secondary = machine(self.world, "secondary", profile)
+        self.primary = machine(self.world, "primary", profile, *capabilities)
+        self.secondary = machine(self.world, "secondary", profile, *capabilities)
         self.secondary.execute("migrate-incoming", uri="unix:/tmp/colo")
         self.primary.execute("migrate", uri="unix:/tmp/colo")
         self.world.run_until(lambda: "RESUME" in self.primary.event_names())
@@ -116,19 +116,58 @@ def test_both_run_and_stop_for_each_checkpoint(profile: str) -> None:
     assert pair.primary.execute("query-migrate") == {"status": "colo"}
 
 
-@pytest.mark.parametrize("profile", RELEASES)
-def test_memory_is_the_primarys_after_each_checkpoint(profile: str) -> None:
-    pair = Pair(profile)
+#: what pages can travel as, beside plain ones
+WAYS = [*((profile,) for profile in RELEASES), ("11.1", "multifd"), ("11.1", "xbzrle"), ("10.0", "xbzrle")]
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+def test_memory_is_the_primarys_after_each_checkpoint(way: tuple[str, ...]) -> None:
+    pair = Pair(*way)
     before = content(pair.primary)
     assert content(pair.secondary) == before
-    pair.primary.vm.ram_blocks[0].guest_write(9 * 4096, b"only the primary's")
-    pair.primary.vm.ram_blocks[0].guest_dirties(100, 20)
-    pair.secondary.vm.ram_blocks[0].guest_write(50 * 4096, b"only the secondary's")
-    assert content(pair.secondary) != before
+    for n in range(4):
+        ram = pair.primary.vm.ram_blocks[0]
+        ram.guest_write(9 * 4096, b"only the primary's %d" % n)
+        ram.guest_dirties(100, 20)
+        ram.guest_write((300 + n) * 4096, bytes(4096))
+        pair.secondary.vm.ram_blocks[0].guest_write(50 * 4096, b"only the secondary's")
+        assert content(pair.secondary) != content(pair.primary)
+        pair.checkpoint()
+        assert content(pair.secondary) == content(pair.primary) != before
+        assert b"only the primary's %d" % n in content(pair.secondary)
+        assert b"only the secondary's" not in content(pair.secondary)
+
+
+def test_checkpoints_go_over_the_other_channels() -> None:
+    pair = Pair("11.1", "multifd")
+    before = pair.primary.vm.migration.stats.multifd_bytes
+    pair.primary.vm.ram_blocks[0].guest_dirties(0, PAGES)
     pair.checkpoint()
-    assert content(pair.secondary) == content(pair.primary) != before
-    assert b"only the primary's" in content(pair.secondary)
-    assert b"only the secondary's" not in content(pair.secondary)
+    assert pair.primary.vm.migration.stats.multifd_bytes - before > PAGES * 4096
+    kept = content(pair.primary)
+    assert go_on_alone(pair.secondary) == ["STOP", "completed", "secondary request", "RESUME"]
+    pair.world.run_until(lambda: not pair.secondary.host.tasks)
+    assert content(pair.secondary) == kept
+
+
+def test_deltas_of_a_checkpoint_are_put_on_what_came_before() -> None:
+    pair = Pair("11.1", "xbzrle")
+    ram = pair.primary.vm.ram_blocks[0]
+    page = PAGES - 1  # real bytes, sent as the guest stopped for the first time
+    for content_now in (b"first", b"second", b"first", b"third"):
+        ram.guest_write(page * 4096, content_now)
+        pair.checkpoint()
+        assert content(pair.secondary) == content(pair.primary)
+    stats = pair.primary.vm.migration.stats.xbzrle
+    assert stats is not None
+    assert stats.deltas > 0
+
+
+@pytest.mark.parametrize(("profile", "capability"), [("10.0", "multifd"), ("7.2", "multifd"), ("11.1", "postcopy-ram")])
+def test_what_is_not_emulated_together_is_refused(profile: str, capability: str) -> None:
+    one = machine(SimWorld(seed=5), "secondary", profile, capability)
+    with pytest.raises(QemuError, match=f"'x-colo' and '{capability}' is not emulated"):
+        one.execute("migrate-incoming", uri="unix:/tmp/colo")
 
 
 @pytest.mark.parametrize("profile", RELEASES)

@@ -26,12 +26,13 @@ FAILURES = 20
 OTHERS = 6
 SIDES = ("source", "destination")
 EIO = os.strerror(errno.EIO)
+EPERM = os.strerror(errno.EPERM)
 ENOSPC = os.strerror(errno.ENOSPC)
 
 #: failures of which nobody hears: QEMU says nothing, or goes on with a zero and stumbles later
 SILENT = ("fake_colo_send_vmstate", "migrate_send_rp_message", "fake_channel_read", "fake_channel_write")
 #: what the link is said to have met, whatever it was
-LINK = ("ram_save_complete", "savevm_section_start")
+LINK = ("ram_save_complete", "savevm_section_start", "multifd_send_sync_main")
 
 
 def survivors(run: ColoRun) -> list[str]:
@@ -78,9 +79,18 @@ def check_first_error(run: ColoRun, side: str) -> None:
             assert text in machine.vm.migration.error.desc
     elif first.point == "vmstate_save" and not machine.vm.compat.migration_colo_save_error_told:
         assert text not in "\n".join(machine.host.log_lines)
+    elif "multifd_recv" in first.point:
+        # It is kept. What the main channel met meanwhile is printed.
+        assert machine.vm.migration.incoming is not None
+        assert text in machine.vm.migration.incoming.query()["error-desc"]
     else:
         lines = machine.host.log_lines
-        text = f"Can't send COLO message: {EIO}" if first.point in LINK else text
+        if first.point in LINK:
+            text = f"Can't send COLO message: {EIO}"
+        elif "multifd" in first.point:
+            assert machine.vm.migration.error is not None
+            assert text in machine.vm.migration.error.desc
+            text = f"Can't send COLO message: {EPERM}"
         assert any(text in line for line in lines), lines
         assert not any(ENOSPC in line for line in lines[: [text in line for line in lines].index(True)])
 
