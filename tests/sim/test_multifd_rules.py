@@ -12,7 +12,7 @@ from fakeqemu.error import QemuError
 from fakeqemu.faults.injector import Fail, Injector, Kill, Rule
 from fakeqemu.faults.link import LinkFault
 from fakeqemu.host.clock import NS_PER_MS
-from fakeqemu.migration import multifd, multifd_file
+from fakeqemu.migration import multifd, multifd_file, multifd_recv
 from fakeqemu.migration.multifd import MultiFDSend, Scheduler, SendChannel
 from fakeqemu.migration.register import SaveVMHandlers
 from fakeqemu.migration.stream import multifd_packet as mp
@@ -27,7 +27,8 @@ ADDRESS = {"type": "unix", "path": "/tmp/migration"}
 class Collector:
     """Takes what a source sends at `path`, and keeps the bytes of each connection."""
 
-    def __init__(self, pair: Pair, path: str) -> None:
+    def __init__(self, pair: Pair, path: str, *, reads: bool = True) -> None:
+        self._reads = reads
         self.uri = f"unix:{path}"
         self.received: list[bytearray] = []
         self._host = pair.world.host(path)
@@ -38,9 +39,10 @@ class Collector:
         self.received.append(mine)
 
         async def read() -> None:
-            while data := await channel.read(1 << 16):
+            while self._reads and (data := await channel.read(1 << 16)):
                 mine.extend(data)
-            channel.close()
+            if self._reads:
+                channel.close()
 
         self._host.start(read(), "collector")
 
@@ -205,26 +207,33 @@ def test_5_channels_then_2_then_7(profile: str) -> None:
     """Two that fail when packets have gone, and one that arrives."""
     pair = multifd_pair(profile, mib=32)
     pair.fill(4 * PAGES)
-    numbers = []
     for channels in (5, 2):
         parameters(pair, multifd_channels=channels)
         pair.source.execute("migrate-set-parameters", max_bandwidth=1 << 20, downtime_limit=1)
         collector = Collector(pair, f"/tmp/collector-{channels}")
         pair.source.execute("migrate", uri=collector.uri)
-        pair.world.run_until(lambda: pair.source.vm.migration.stats.normal > 9 * 128)
+        pair.world.run_until(lambda last=channels - 1: went_as_far_as(pair, last))  # type: ignore[misc]
         pair.source.execute("migrate_cancel")
         assert pair.finish()["status"] == "cancelled"
         assert len(collector.channels) == channels
         # Packets went to all of them, in turns.
         assert all(any(packet.normal for packet in packets_of_begun(bytes(one))) for one in collector.channels)
-        numbers.append(pair.source.vm.migration.multifd_next_channel)
-        assert numbers[-1] < channels
+        assert pair.source.vm.migration.multifd_next_channel < channels
     parameters(pair, multifd_channels=7)
     pair.source.execute("migrate-set-parameters", max_bandwidth=0, downtime_limit=300)
     pair.source.events.clear()
     assert pair.migrate()["status"] == "completed"
     assert pair.destination.vm.ram_blocks[0].read_pages(0, 4 * PAGES) == pair.ram.read_pages(0, 4 * PAGES)
     assert pair.source.vm.migration.multifd_next_channel < 7
+
+
+def went_as_far_as(pair: Pair, position: int) -> bool:
+    """Many packets have gone, and this is the one whose turn it is."""
+    outgoing = pair.source.vm.migration.outgoing
+    assert outgoing is not None
+    if outgoing.multifd is None:
+        return False
+    return pair.source.vm.migration.stats.normal > 9 * 128 and outgoing.multifd.scheduler.next == position
 
 
 def packets_of_begun(data: bytes) -> list[RamPacket]:
@@ -235,6 +244,41 @@ def packets_of_begun(data: bytes) -> list[RamPacket]:
         at += PACKET + packet.next_packet_size
         found.append(packet)
     return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("profile", RELEASES)
+def test_channels_that_are_read_late_keep_what_was_sent_before_a_barrier_before_the_rest(
+    profile: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The far side is slow, on some channels more than on others: only its own waiting keeps an old page from coming late."""
+    pages = 512
+    pair = multifd_pair(profile, 4, mib=2)
+    pair.ram.write_pages(0, b"\1" * 4096 * pages)
+    chance, guest = random.Random(seed), random.Random(seed + 1)
+    take = multifd_recv.Reader.take
+    generations = iter(range(2, 9))
+
+    async def late(reader: multifd_recv.Reader, size: int, **options: Any) -> bytes:
+        data = await take(reader, size, **options)
+        if size == mp.HEADER.size:
+            await pair.world.clock.sleep(chance.choice((0, 1, 40, 900)) * NS_PER_MS)
+        return data
+
+    def write(_name: str, _fields: Any) -> None:
+        generation = next(generations, None)
+        if generation is not None and pair.source.vm.runstate.running:
+            first = guest.randrange(0, 100)
+            pair.ram.write_pages(first, bytes((generation,)) * 4096 * 200)
+            pair.ram.set_dirty(first, 200)
+
+    monkeypatch.setattr(multifd_recv.Reader, "take", late)
+    pair.source.vm.trace.watch(write, "migration_bitmap_sync_end")
+    pair.source.execute("migrate-set-parameters", downtime_limit=1, max_bandwidth=30 << 20)
+    info = pair.migrate()
+    assert info["status"] == "completed"
+    assert info["ram"]["dirty-sync-count"] >= 2
+    assert pair.destination.vm.ram_blocks[0].read_pages(0, pages) == pair.ram.read_pages(0, pages)
 
 
 # --- reads of the number ------------------------------------------------------------------------------------
@@ -468,6 +512,39 @@ def test_yank_breaks_all_channels(profile: str, side: str) -> None:
     assert status(pair.source) == "running"
     assert told(pair.destination)[-1] == "failed"
     nothing_left(pair, descriptors)
+
+
+@pytest.mark.parametrize("profile", RELEASES)
+def test_yank_ends_a_source_whose_channels_nobody_reads(profile: str) -> None:
+    pair = multifd_pair(profile, 3)
+    pair.fill(PAGES)
+    descriptors = [pair.source.host.open_fds()]
+    collector = Collector(pair, "/tmp/collector", reads=False)
+    pair.source.execute("migrate", uri=collector.uri)
+    pair.world.run_until_idle()
+    assert pair.source.execute("query-migrate")["status"] == "active"
+    pair.source.execute("yank", instances=[{"type": "migration"}])
+    assert pair.finish()["status"] == "failed"
+    nothing_left(pair, descriptors)
+
+
+def test_all_tasks_have_ended_when_a_failure_is_told() -> None:
+    pair = multifd_pair(channels=5)
+    pair.fill(PAGES)
+    pair.source.vm.faults.injector = RandomDelays(pair, 1)
+    alive: list[list[str]] = []
+
+    def told_of(_name: str, fields: dict[str, Any]) -> None:
+        if fields["new_state"] == "failed":
+            alive.append([t.name for t in pair.source.host.tasks if not t.done and t.name.startswith("mig/src/send_")])
+
+    pair.source.vm.trace.watch(told_of, "migrate_set_state")
+    collector = Collector(pair, "/tmp/collector")
+    pair.source.execute("migrate", uri=collector.uri)
+    pair.until("active")
+    pair.source.execute("yank", instances=[{"type": "migration"}])
+    assert pair.finish()["status"] == "failed"
+    assert alive == [[]]
 
 
 # --- leftovers --------------------------------------------------------------------------------------------
