@@ -14,7 +14,7 @@ from fakeqemu.migration.cpu_throttle import CPUThrottle
 from fakeqemu.migration.page_sink import PageSink, choose_sink, postcopy_sink
 from fakeqemu.migration.register import Pending, SaveVMHandlers
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS, RAM_SAVE_FLAG_MEM_SIZE, TARGET_PAGE_SIZE
-from fakeqemu.system.ramblock import PageRuns
+from fakeqemu.system.ramblock import ZERO, PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ BATCH_PAGES = 32
 UNLIMITED_BATCH_PAGES = 256
 #: zero pages taken in one go
 ZERO_BATCH_PAGES = 1 << 14
+#: as many records of zero pages as fill the buffer of QEMU's stream, which are then sent and counted
+ZERO_BUFFER_PAGES = 32768 // 9
+#: with a limit this high nobody sees whether zero pages are counted by QEMU's buffer or by larger ones
+_ROUGH_LIMIT = 1 << 20
 #: one PART lasts at most this long
 ITERATE_NS = 50 * NS_PER_MS
 
@@ -195,8 +199,7 @@ class RAMHandlers(SaveVMHandlers):
     async def _send_pages(self, f: QEMUFile, until_ns: int | None) -> None:
         """Send pages of this pass: until a time or as long as the rate allows; all of them when `until_ns` is None."""
         clock = self._vm.host.clock
-        ahead = ZERO_BATCH_PAGES
-        batch = BATCH_PAGES if self._outgoing.rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
+        ahead = self._batch(ZERO)
         while self._any_left():
             if until_ns is not None and not self.has_urgent:
                 if self._outgoing.rate.exceeded() or clock.now_ns() >= until_ns:
@@ -204,17 +207,26 @@ class RAMHandlers(SaveVMHandlers):
             urgent = self.has_urgent
             block, first, n, kind = self._take_run(ahead)
             # Looking at real pages means reading them: no more of them than are sent now.
-            zero = self._sink.is_zero(kind)
-            ahead = ZERO_BATCH_PAGES if zero else batch
-            if not zero and n > batch:
+            ahead = batch = self._batch(kind)
+            if n > batch:
                 self._give_back(block, first + batch, n - batch)
                 n = batch
             if urgent and self._outgoing.preempt is not None:
                 await self._outgoing.preempt.put(block, first, n, kind)
                 continue
             await self._sink.put_pages(f, block, first, n, kind)
-            if f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
+            if n == batch or f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
                 await f.flush()
+
+    def _batch(self, kind: str) -> int:
+        """How many pages of a kind are put between two looks at the limit."""
+        rate = self._outgoing.rate
+        zero = self._sink.is_zero(kind)
+        if rate.counts_put and rate.window_limit():
+            return min(ZERO_BATCH_PAGES if zero else BATCH_PAGES, rate.room_for(self._sink.size_of(kind)))
+        if zero:
+            return ZERO_BUFFER_PAGES if 0 < rate.window_limit() < _ROUGH_LIMIT else ZERO_BATCH_PAGES
+        return BATCH_PAGES if rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
 
     def _count_bytes(self, size: int) -> None:
         """Bytes of page records: before or after the guest was stopped."""

@@ -14,7 +14,7 @@ from fakeqemu.host.clock import NS_PER_S
 from fakeqemu.migration.model_flow import Flow
 from fakeqemu.migration.page_sink import PART_OVERHEAD
 from fakeqemu.migration.postcopy_model import CountedSink
-from fakeqemu.migration.ram import BATCH_PAGES, ITERATE_NS, UNLIMITED_BATCH_PAGES, ZERO_BATCH_PAGES, RAMHandlers
+from fakeqemu.migration.ram import ITERATE_NS, RAMHandlers
 from fakeqemu.migration.rate import MODEL_LINK_BYTES_PER_S, XFER_LIMIT_RATIO
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 from fakeqemu.system.ramblock import MADE, REAL
@@ -159,12 +159,6 @@ class ModelRAMHandlers(RAMHandlers):
         part_ns = -(-ITERATE_NS // batch_ns) * batch_ns
         wanted_ns = max(at_ns, self._outgoing.rate.first_window_end_ns)
         return began_ns + -(-(wanted_ns - began_ns) // part_ns) * part_ns
-
-    def _batch(self, kind: str) -> int:
-        """How many pages of a kind are put between two looks at the limit."""
-        if self._sink.is_zero(kind):
-            return ZERO_BATCH_PAGES
-        return BATCH_PAGES if self._outgoing.rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
 
     def _burst(self, kind: str) -> Callable[[int], int]:
         return lambda room: self._sink.model_burst(kind, self._batch(kind), room)

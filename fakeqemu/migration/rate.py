@@ -56,6 +56,11 @@ class RateWindow:
         #: from the last measurement; 0 while there was none
         self._threshold = 0
 
+    @property
+    def counts_put(self) -> bool:
+        """Whether what was put counts, sent or not; pages that only count go in bursts."""
+        return self._vm.compat.migration_rate_counts_put and not self._model
+
     def bandwidth_limit(self) -> int:
         """Bytes a second that may go, 0 for no limit."""
         if self._outgoing.postcopy is not None and self._outgoing.switchover.stopped:
@@ -70,10 +75,14 @@ class RateWindow:
         return self.bandwidth_limit() // XFER_LIMIT_RATIO
 
     def bytes_sent(self) -> int:
-        assert self._outgoing.f is not None
-        return (
-            self._outgoing.f.flushed + self._stats.multifd_bytes + self._stats.preempt_bytes + self._stats.model_bytes
-        )
+        f = self._outgoing.f
+        assert f is not None
+        on_main = f.bytes_transferred if self.counts_put else f.flushed
+        return on_main + self._stats.multifd_bytes + self._stats.preempt_bytes + self._stats.model_bytes
+
+    def room_for(self, size: int) -> int:
+        """How many records of a size go until the limit is exceeded, at least one."""
+        return max(1, -(-(self._bytes + self.window_limit() - self.bytes_sent()) // size))
 
     def exceeded(self) -> bool:
         """Whether this window's share was used up."""

@@ -132,7 +132,6 @@ class Migration:
         vm.savevm.capability = self.options.on
         vm.savevm.sends_device_state = self._sends_device_state
         vm.savevm.report_stream_error = self.report_stream_error
-        vm.on_shutdown.add(self._on_shutdown)
 
     # --- status ---------------------------------------------------------------------------------------
 
@@ -237,10 +236,20 @@ class Migration:
             self.outgoing.postcopy.recovery.cancelled()
 
     def _cancel(self) -> None:
-        running = (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, COLO, *POSTCOPY_STATES)
-        if self.outgoing is not None and self.state in running:
-            self.set_state(CANCELLING)
+        if self._begin_cancelling():
+            assert self.outgoing is not None
             self.outgoing.cancelled()
+
+    def _begin_cancelling(self) -> bool:
+        """Say that a migration in progress is given up; whether there is one."""
+        running = (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, COLO, *POSTCOPY_STATES)
+        if self.outgoing is None or self.state not in running:
+            return False
+        was_setup = self.state == SETUP
+        self.set_state(CANCELLING)
+        if was_setup and self.vm.compat.migration_cancelled_in_setup:
+            self.set_state(CANCELLED)
+        return True
 
     def start(self, coro: Any, name: str) -> Task:
         """Run a coroutine under QEMU's thread name; it ends with the machine at the latest."""
@@ -249,9 +258,9 @@ class Migration:
         self.tasks.append(task)
         return task
 
-    def _on_shutdown(self, *_cause: Any) -> None:
+    def shut_down(self) -> None:
         """The process ends: a migration in progress is cancelled, and nobody waits for it."""
-        self._cancel()
+        self._begin_cancelling()
         if self.incoming is not None:
             self.incoming.close()
 

@@ -76,6 +76,12 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- migration ---
     CompatRow(
+        "migration_cancelled_in_setup",
+        "A migration that is given up while it connects is cancelled at once.",
+        (((), False), ((10, 0), True), ((10, 1), False)),
+        "[cancelling] [cancelled] before the reply; else the second comes when the connection has ended.",
+    ),
+    CompatRow(
         "migration_capabilities_when_listening",
         "Multifd and postcopy-preempt cannot be set once the destination listens.",
         (((), False), ((8, 0), True)),
@@ -350,6 +356,12 @@ ROWS: tuple[CompatRow, ...] = (
         "A destination whose connection ends between two records of the RAM section says so.",
         (((), False), ((8, 1), True)),
         "`Getting RAM address failed`; before, `Unknown combination of migration flags: 0x0`.",
+    ),
+    CompatRow(
+        "migration_rate_counts_put",
+        "The bandwidth limit looks at every record that is put into the stream.",
+        (((), True), ((8, 0), False)),
+        "Little is sent in a window when the limit is low; later, at least a buffer of 32 KiB.",
     ),
     CompatRow(
         "migration_return_path_errors",

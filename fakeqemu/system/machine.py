@@ -154,7 +154,8 @@ class Machine:
         """The machine is to end (`cause` is QAPI's ShutdownCause): SHUTDOWN event, then `on_shutdown` or, with
         `-no-shutdown`, a stop in run state shutdown. Nothing but the event when it is ending already.
 
-        `quit_requested` is set, and `on_shutdown` told, in a later turn: what goes on now is still answered.
+        `quit_requested` is set, a migration is cancelled, and `on_shutdown` told, in a later turn: what goes on now is
+        still answered.
         """
         self.emit("SHUTDOWN", {"guest": guest, "reason": cause})
         if self.quit_requested:
@@ -163,6 +164,8 @@ class Machine:
             self.host.start(self.runstate.vm_stop(SHUTDOWN), "main-loop")
             return
         self.quit_requested = True
+        if self.has_part("migration"):
+            self.migration.shut_down()
         self.host.call_soon(lambda: self.on_shutdown.notify(cause))
 
     def request_reset(self, cause: str, *, guest: bool = False) -> None:
