@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.error import QemuError
-from fakeqemu.host.clock import NS_PER_MS
+from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.migration.blocktime import HashEngine
 from fakeqemu.migration.hmp_cmds import info_migrate
 from fakeqemu.migration.stats import query_migrate
@@ -136,6 +136,53 @@ def test_a_vcpu_that_waits_again_before_the_end_is_booked_has_two_waits(delay_ns
     # Only the wait that leaves none behind counts: less than what the classes hold.
     if delay_ns != "0":
         assert sum(engine.vcpu_total) < sum(engine.buckets) * int(delay_ns)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_break_of_10_seconds_is_10_seconds_of_waiting(profile: str) -> None:
+    pair = Pair(profile, fake={"guest.touch-rate": "4M"}, postcopy_blocktime=True)
+    pair.start(postcopy=MIB)
+    pair.wait(pair.source, "postcopy-active")
+    pair.wait(pair.destination, "postcopy-active")
+    pair.world.run_until(lambda: engine_of(pair).pending > 0)
+    pair.break_link()
+    pair.wait(pair.source, "postcopy-paused")
+    pair.wait(pair.destination, "postcopy-paused")
+    assert told(pair.destination) == set()
+    assert (engine_of(pair).pending, engine_of(pair).down) == (1, 1)
+    before = sum(engine_of(pair).vcpu_total)
+    pair.world.run_for(10 * NS_PER_S)
+    assert (engine_of(pair).pending, engine_of(pair).down) == (1, 1)
+    assert sum(engine_of(pair).vcpu_total) == before  # a pause resets nothing, and books nothing
+    pair.destination.execute("migrate-recover", uri="unix:/tmp/r")
+    pair.source.execute("migrate", uri="unix:/tmp/r", resume=True)
+    pair.completed()
+    info = query_migrate(pair.destination.vm.migration)
+    whole_ms = pair.world.clock.now_ns() // NS_PER_MS
+    assert 10_000 <= info["postcopy-vcpu-blocktime"][0] < whole_ms
+    assert info["postcopy-blocktime"] == info["postcopy-vcpu-blocktime"][0]  # there is no other vCPU
+    if profile == "11.1":
+        assert info["postcopy-latency-dist"][23] == 1
+        assert sum(info["postcopy-latency-dist"]) == sum(engine_of(pair).vcpu_count)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_accounting_costs_the_guest_no_time(profile: str) -> None:
+    """Who waits for which page, and for how long, is the same with it and without."""
+    stories = []
+    for on in (False, True):
+        pair = Pair(profile, fake={"guest.touch-rate": "4M"}, postcopy_blocktime=on)
+        asked: list[tuple[int, int]] = []
+        now = pair.world.clock.now_ns
+        pair.destination.vm.trace.watch(
+            lambda _, fields, asked=asked, now=now: asked.append((now(), fields["start"])),  # type: ignore[misc]
+            "fake_migrate_send_rp_req_pages",
+        )
+        pair.start(postcopy=MIB)
+        pair.completed()
+        stories.append((asked, now()))
+    assert stories[0][0]
+    assert stories[0] == stories[1]
 
 
 @pytest.mark.parametrize(("profile", "expected"), [("7.2", set()), ("10.0", set()), ("11.1", ALL)])

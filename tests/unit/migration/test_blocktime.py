@@ -62,13 +62,127 @@ def test_a_fault_booked_before_the_end_of_the_one_before(kind: str) -> None:
         assert sum(bench.engine.buckets) == 2
 
 
+def test_a_fault_booked_before_the_end_of_the_one_before_to_the_nanosecond() -> None:
+    """Placed at 10 ms, which wakes the vCPU, whose next fault at 10.1 is in the books before the end of the first at 10.2."""
+    bench = Bench("hash")
+    for ms, page, what in ((0, A, bench.begin), (10.1, B, bench.begin), (10.2, A, bench.end), (20, B, bench.end)):
+        what(ms, page)
+    report = bench.engine.report()
+    assert bench.engine.vcpu_total == [9_900_000]
+    assert report["postcopy-vcpu-latency"] == [4_950_000]  # of two faults: less than either took
+    assert report["postcopy-latency-dist"][13] == 2  # 8,192 to 16,383 us, both
+
+
+def test_of_three_waits_at_once_only_the_last_counts_and_the_average_is_low() -> None:
+    """The numbers are those of a real 11.1."""
+    bench = Bench("hash")
+    for page in (A, B, C):
+        bench.engine.begin(page, 1)
+        bench.now += 1000
+    bench.now = 2000 + 111_572
+    for page in (A, B, C):
+        bench.engine.end(page)
+    report = bench.engine.report()
+    assert bench.engine.vcpu_total == [111_572]
+    assert report["postcopy-vcpu-latency"] == [37_190]
+    assert sum(report["postcopy-latency-dist"]) == 3
+
+
+def test_one_wait_of_one_vcpu_of_two() -> None:
+    """The report is that of a real 11.1 in the same case."""
+    bench = Bench("hash", 2)
+    bench.engine.begin(A, 1)
+    bench.now = 44_501_283
+    bench.engine.end(A)
+    assert bench.engine.report() == {
+        "postcopy-blocktime": 0,
+        "postcopy-vcpu-blocktime": [44, 0],
+        "postcopy-latency": 44_501_283,
+        "postcopy-latency-dist": [0] * 15 + [1] + [0] * 8,
+        "postcopy-vcpu-latency": [44_501_283, 0],
+        "postcopy-non-vcpu-latency": 0,
+    }
+
+
 @pytest.mark.parametrize(("kind", "total"), [("hash", 30), ("array", 20)])
 def test_the_kernel_repeats_a_fault(kind: str, total: int) -> None:
     bench = Bench(kind)
     bench.begin(10, A)
     bench.begin(20, A)
+    assert bench.engine.down == 1
     bench.end(40, A)
     assert bench.engine.report()["postcopy-vcpu-blocktime"] == [total]
+    assert bench.engine.down == bench.engine.pending == 0
+    if isinstance(bench.engine, HashEngine):  # the newer of the two is looked at first, the older one counts
+        dist = bench.engine.report()["postcopy-latency-dist"]
+        assert (dist[14], sum(dist)) == (2, 2)
+
+
+@pytest.mark.parametrize(("kind", "total"), [("hash", 30), ("array", 20)])
+def test_all_down_counts_from_the_latest_going_down(kind: str, total: int) -> None:
+    """A vCPU of a complete set waits for a second page before the first is booked: for the array it goes down once more."""
+    bench = Bench(kind, 2)
+    bench.begin(5, A, 0)
+    bench.begin(10, B, 1)
+    bench.begin(20, C, 0)
+    bench.end(30, A)
+    assert bench.engine.report()["postcopy-blocktime"] == 0  # it waits for C still
+    bench.end(40, C)
+    assert bench.engine.report()["postcopy-blocktime"] == total
+    bench.end(50, B)
+    assert bench.engine.report()["postcopy-blocktime"] == total
+    assert bench.engine.down == 0
+
+
+@pytest.mark.parametrize("kind", ["hash", "array"])
+def test_all_down_again_counts_on(kind: str) -> None:
+    bench = Bench(kind, 2)
+    bench.begin(10, A, 0)
+    bench.begin(20, B, 1)
+    bench.end(25, B)
+    bench.begin(30, C, 1)
+    bench.end(37, A)
+    bench.end(50, C)
+    report = bench.engine.report()
+    assert report["postcopy-blocktime"] == (25 - 20) + (37 - 30)
+    assert report["postcopy-vcpu-blocktime"] == [27, 5 + 20]
+
+
+def test_the_array_has_no_time_0_and_wraps_after_32_bits() -> None:
+    bench = Bench("array")
+    bench.begin(0, A)
+    bench.end(10, A)
+    assert bench.engine.report()["postcopy-vcpu-blocktime"] == [9]
+    bench.begin((1 << 32) - 5, B)
+    bench.end((1 << 32) + 7, B)
+    assert bench.engine.report()["postcopy-vcpu-blocktime"] == [9 + 12]
+
+
+def test_what_is_told_in_milliseconds_has_32_bits_and_nanoseconds_have_64() -> None:
+    bench = Bench("hash")
+    bench.begin(0, A)
+    bench.end((1 << 32) + 7, A)
+    report = bench.engine.report()
+    assert (report["postcopy-blocktime"], report["postcopy-vcpu-blocktime"]) == (7, [7])
+    assert report["postcopy-latency"] == report["postcopy-vcpu-latency"][0] == ((1 << 32) + 7) * MS
+
+
+@pytest.mark.parametrize("kind", ["hash", "array"])
+def test_averages_are_whole_numbers_and_0_where_nobody_waited(kind: str) -> None:
+    bench = Bench(kind, 3)
+    for vcpu, ns in ((0, 10), (0, 7), (2, 5), (-1, 9), (-1, 4)):
+        bench.engine.begin(A, OTHER if vcpu < 0 else vcpu + 1)
+        bench.now += ns
+        bench.engine.end(A)
+    report = bench.engine.report()
+    if kind == "array":
+        assert report == {"postcopy-blocktime": 0, "postcopy-vcpu-blocktime": [0, 0, 0]}
+        return
+    assert report["postcopy-vcpu-latency"] == [17 // 2, 0, 5]
+    assert report["postcopy-non-vcpu-latency"] == 13 // 2
+    assert report["postcopy-latency"] == (10 + 7 + 5 + 9 + 4) // 5
+    assert report["postcopy-latency-dist"] == [5] + [0] * 23
+    assert all(type(value) is int for value in report.values() if not isinstance(value, list))
 
 
 @pytest.mark.parametrize("kind", ["hash", "array"])
@@ -194,3 +308,9 @@ def test_a_vcpu_that_came_later_is_none_of_the_known_ones() -> None:
     assert isinstance(engine, ArrayEngine)
     engine.begin(A, 17)
     assert engine.pending == 0
+    bench = Bench("hash")
+    bench.engine.begin(A, 17)
+    bench.end(3, A)
+    assert isinstance(bench.engine, HashEngine)
+    assert (bench.engine.other_count, bench.engine.other_total, bench.engine.vcpu_count) == (1, 3 * MS, [0])
+    assert bench.engine.down == 0
