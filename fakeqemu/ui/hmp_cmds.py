@@ -28,14 +28,20 @@ def info_vnc(vm: Machine, _flags: list[str]) -> str:
 def _info(info: dict[str, Any]) -> str:
     text = f"{info['id']}:\n"
     for server in info["server"]:
-        text += f"  Server: {_place(server)}\n    Auth: {server['auth']} (Sub: none)\n"
+        text += f"  Server: {_place(server)}\n    Auth: {_auth(server)}\n"
     for client in info["clients"]:
-        text += f"  Client: {_place(client)}\n    x509_dname: none\n    sasl_username: none\n"
+        text += (
+            f"  Client: {_place(client)}\n    x509_dname: {client.get('x509_dname', 'none')}\n    sasl_username: none\n"
+        )
     if not info["server"]:
-        text += f"  Auth: {info['auth']} (Sub: none)\n"
+        text += f"  Auth: {_auth(info)}\n"
     if "display" in info:
         text += f"  Display: {info['display']}\n"
     return text
+
+
+def _auth(info: dict[str, Any]) -> str:
+    return f"{info['auth']} (Sub: {info.get('vencrypt', 'none')})"
 
 
 def _place(info: dict[str, Any]) -> str:
@@ -69,9 +75,9 @@ def change(
     read_only: str | None = None,
 ) -> str:
     """Of what can be changed there is the password of VNC alone; disks are not emulated."""
-    if read_only is not None:
-        _check_word(read_only, _READ_ONLY_MODES)
     if device != "vnc":
+        if read_only is not None:
+            _check_word(read_only, _READ_ONLY_MODES)
         raise NotEmulated("The human monitor command change is not emulated, but for VNC passwords")
     start = "Error: " if vm.compat.hmp_change_vnc_error_marked else ""
     if read_only is not None:

@@ -37,7 +37,6 @@ def qmp_query_vnc(vm: Machine) -> dict[str, Any]:
     display = _display(vm, None)
     if display is None or not display.listeners:
         return {"enabled": False}
-    from fakeqemu.ui.vnc import AUTH_NAMES
     from fakeqemu.ui.vnc_client import basic_info
 
     address = display.listeners[0].address()
@@ -46,7 +45,7 @@ def qmp_query_vnc(vm: Machine) -> dict[str, Any]:
         raise QemuError(f"Unsupported socket address type {address['type']}")
     return {
         "enabled": True,
-        "auth": AUTH_NAMES[display.auth],
+        "auth": display.auth_text,
         "family": info["family"],
         "clients": display.client_infos(),
         "service": info["service"],
@@ -61,17 +60,18 @@ def qmp_query_vnc_servers(vm: Machine) -> list[dict[str, Any]]:
 
 
 def _server(display: VncDisplay) -> dict[str, Any]:
-    from fakeqemu.ui import rfb
-    from fakeqemu.ui.vnc import AUTH_NAMES
+    from fakeqemu.ui.vnc import AUTH_NAMES, SUBAUTH_NAMES
     from fakeqemu.ui.vnc_client import basic_info
 
-    auth = AUTH_NAMES[display.auth or rfb.AUTH_NONE]
-    result: dict[str, Any] = {"auth": auth, "clients": display.client_infos()}
+    auth: dict[str, Any] = {"auth": AUTH_NAMES[display.auth]}
+    if display.subauth:
+        auth["vencrypt"] = SUBAUTH_NAMES[display.subauth]
+    result: dict[str, Any] = {**auth, "clients": display.client_infos()}
     device = display.console.device
     if display.names_console and device is not None and device.id is not None:
         result["display"] = device.id
     infos = [basic_info(listener.address()) for listener in reversed(display.listeners)]
-    result["server"] = [{"auth": auth, **info} for info in infos if info is not None]
+    result["server"] = [{**auth, **info} for info in infos if info is not None]
     result["id"] = display.id
     return result
 
@@ -119,9 +119,9 @@ def set_vnc_password(vm: Machine, name: str | None, password: str) -> None:
 @qmp_command
 def qmp_expire_password(vm: Machine, *, protocol: str, time: str, display: str | None = None) -> None:
     """Set when a password expires: `now`, `never`, `+SECONDS`, or seconds since 1970."""
+    expires_s = _expiry(vm, time)
     if protocol == "spice":
         raise QemuError("SPICE is not in use", DEVICE_NOT_ACTIVE)
-    expires_s = _expiry(vm, time)
     found = _display(vm, display)
     if found is None:
         raise QemuError("Could not set password expire time")
@@ -155,8 +155,17 @@ def _expiry(vm: Machine, text: str) -> int:
 @qmp_command
 def qmp_display_reload(vm: Machine, *, type: str, tls_certs: bool = False) -> None:  # noqa: ARG001 - there is one type
     """Read the certificates of the first display again."""
-    if tls_certs:
-        raise QemuError("Can not find vnc display" if _display(vm, None) is None else "vnc tls is not enabled")
+    if not tls_certs:
+        return
+    display = _display(vm, None)
+    if display is None:
+        raise QemuError("Can not find vnc display")
+    creds = display.tls_creds
+    if creds is None:
+        raise QemuError("vnc tls is not enabled")
+    if creds.type_name != "tls-creds-x509":
+        raise QemuError(f"{creds.type_name} doesn't support to reload TLS credential")
+    creds.complete()
 
 
 @qmp_command

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from fakeqemu.crypto.tlscreds import TLSCreds
     from fakeqemu.host.channel import Channel, Listener, SocketAddress
     from fakeqemu.system.machine import Machine
     from fakeqemu.ui.vnc_opts import Options
@@ -34,7 +35,19 @@ if TYPE_CHECKING:
 #: when a password expires that does not
 NEVER_S = (1 << 63) - 1
 
-AUTH_NAMES = {rfb.AUTH_INVALID: "invalid", rfb.AUTH_NONE: "none", rfb.AUTH_VNC: "vnc"}
+AUTH_NAMES = {
+    rfb.AUTH_INVALID: "invalid",
+    rfb.AUTH_NONE: "none",
+    rfb.AUTH_VNC: "vnc",
+    rfb.AUTH_VENCRYPT: "vencrypt",
+}
+#: QAPI's VncVencryptSubAuth
+SUBAUTH_NAMES = {
+    rfb.VENCRYPT_TLSNONE: "tls-none",
+    rfb.VENCRYPT_TLSVNC: "tls-vnc",
+    rfb.VENCRYPT_X509NONE: "x509-none",
+    rfb.VENCRYPT_X509VNC: "x509-vnc",
+}
 
 
 class VncDisplay:
@@ -44,6 +57,10 @@ class VncDisplay:
         self.vm = vm
         self.id = name
         self.auth = rfb.AUTH_INVALID
+        #: of VeNCrypt: what follows TLS
+        self.subauth = rfb.AUTH_INVALID
+        self.tls_creds: TLSCreds | None = None
+        self.tls_authz: str | None = None
         self.password: str | None = None
         #: when the password expires, in seconds since 1970
         self.expires_s = NEVER_S
@@ -63,7 +80,8 @@ class VncDisplay:
         """Listen, or connect to a viewer, as the options say; raises QemuError."""
         settings = VncSettings(self.vm, opts)
         self.password = settings.password
-        self.auth = settings.auth
+        self.auth, self.subauth = settings.auth, settings.subauth
+        self.tls_creds, self.tls_authz = settings.tls_creds, settings.tls_authz
         self.share_policy = str(settings.share_policy)
         self.connections = settings.connections
         self.power_control = settings.power_control
@@ -142,15 +160,22 @@ class VncDisplay:
 
     # --- what is told ---------------------------------------------------------------------------------
 
+    @property
+    def auth_text(self) -> str:
+        """What clients have to prove, in one word."""
+        name = AUTH_NAMES[self.auth]
+        return f"{name}+{SUBAUTH_NAMES[self.subauth].replace('-', '+')}" if self.subauth else name
+
     def emit(self, event: str, client: VncState) -> None:
         """An event about a client; none from a display that does not listen."""
         server = basic_info(self.listeners[0].address()) if self.listeners else None
         if server is not None and client.info is not None:
-            self.vm.emit(event, {"server": {"auth": AUTH_NAMES[self.auth], **server}, "client": client.info})
+            self.vm.emit(event, {"server": {"auth": self.auth_text, **server}, "client": client.info})
 
     def client_infos(self) -> list[dict[str, Any]]:
         """QAPI's VncClientInfo of each, the youngest first."""
-        return [client.info for client in reversed(self.clients) if client.info is not None]
+        infos = (client.full_info() for client in reversed(self.clients))
+        return [info for info in infos if info is not None]
 
 
 class VncDisplays:

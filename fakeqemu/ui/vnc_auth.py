@@ -3,13 +3,14 @@
 
     none       nothing to prove
     vnc        a challenge of 16 random bytes, enciphered with the password (its first eight bytes) by DES
-    vencrypt   TLS first, then one of the two above
+    vencrypt   TLS first, then one of the two above. Nothing may come between the client's choice and its first TLS record
 
 QEMU: protocol_client_auth_vnc in ui/vnc.c, ui/vnc-auth-vencrypt.c
 """
 
 from __future__ import annotations
 
+from fakeqemu.error import QemuError
 from fakeqemu.ui import des, rfb
 
 TYPE_CHECKING = False
@@ -41,8 +42,31 @@ async def authenticate(vs: VncState, auth: int) -> None:
     elif auth == rfb.AUTH_VNC:
         await _challenge(vs)
     else:
-        await fail(vs, "Unhandled auth method")
+        await _vencrypt(vs)
     vs.trace("vnc_auth_pass", method=auth)
+
+
+async def _vencrypt(vs: VncState) -> None:
+    """QEMU: ui/vnc-auth-vencrypt.c"""
+    await vs.write(_VENCRYPT_VERSION)
+    if await vs.read(2) != _VENCRYPT_VERSION:
+        await vs.write(b"\1")
+        raise Refused("unsupported version of VeNCrypt")
+    subauth = vs.display.subauth
+    await vs.write(b"\0\1" + subauth.to_bytes(4, "big"))
+    if int.from_bytes(await vs.read(4), "big") != subauth:
+        await vs.write(b"\0")
+        raise Refused("another method within VeNCrypt than offered")
+    await vs.write(b"\1")
+    try:
+        await vs.start_tls()
+    except QemuError as error:
+        vs.trace("vnc_auth_fail", method=vs.auth, message=error.desc)
+        raise Refused(error.desc) from None
+    if subauth in (rfb.VENCRYPT_TLSVNC, rfb.VENCRYPT_X509VNC):
+        await _challenge(vs)
+    else:
+        await vs.write(_ACCEPTED)
 
 
 async def _challenge(vs: VncState) -> None:
@@ -67,5 +91,6 @@ async def fail(vs: VncState, reason: str) -> None:
     raise Refused(reason)
 
 
+_VENCRYPT_VERSION = b"\0\2"
 _ACCEPTED = bytes(4)
 _REJECTED = b"\0\0\0\1"

@@ -50,6 +50,7 @@ class VncState:
         "_dirty",
         "_encodings",
         "_input",
+        "_peer_name",
         "_pixel_format",
         "_task",
         "_wants_update",
@@ -68,8 +69,10 @@ class VncState:
         #: minor version of the protocol, 3, 7 or 8
         self.minor = 0
         self.share_mode = ""
-        #: QAPI's VncClientInfo; None where the address is of no kind that QAPI knows
-        self.info = client_info(channel)
+        #: QAPI's VncClientInfo as events tell it; None where the address is of no kind that QAPI knows
+        self.info = basic_info(channel.peer_address())
+        #: that of the client's certificate
+        self._peer_name: str | None = None
         self._channel = channel
         self._task: Task | None = None
         self._input = b""
@@ -81,6 +84,12 @@ class VncState:
 
     def trace(self, event: str, **fields: Any) -> None:
         self.vm.trace(event, display=self.display.id, **fields)
+
+    def full_info(self) -> dict[str, Any] | None:
+        """QAPI's VncClientInfo with everything that is known by now."""
+        if self.info is None or self._peer_name is None:
+            return self.info
+        return {**self.info, "x509_dname": self._peer_name}
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -111,6 +120,8 @@ class VncState:
 
     async def read(self, count: int) -> bytes:
         """Exactly `count` bytes; raises EOFError at the end, OSError."""
+        if self.share_mode == DISCONNECTED:
+            raise EOFError
         while len(self._input) < count:
             data = await self._channel.read(_READ_BYTES)
             if not data:
@@ -122,10 +133,26 @@ class VncState:
     async def write(self, data: bytes) -> None:
         await self._channel.write(data)
 
+    async def start_tls(self) -> None:
+        """Encrypt what follows, both ways; raises QemuError where the two do not agree, or the client may not come."""
+        from fakeqemu.crypto.channel_tls import TLSChannel
+        from fakeqemu.crypto.tlssession import new_session
+
+        creds = self.display.tls_creds
+        if self._input or creds is None:
+            raise Disconnect  # what came before cannot be trusted
+        session = new_session(creds)
+        self._channel = channel = TLSChannel(self.vm, self._channel, session)
+        await channel.handshake(None, self.display.tls_authz, "socket")
+        certificate = session.peer_certificate() if creds.verify_peer else None
+        if certificate is not None:
+            self._peer_name = certificate.subject_name
+
     # --- handshake ------------------------------------------------------------------------------------
 
     async def _negotiate(self) -> None:
         await self.write(rfb.VERSION)
+        await self.vm.host.turn()  # who is one too many goes before anybody listens to it
         found = _VERSION.match((await self.read(len(rfb.VERSION))).partition(b"\0")[0])
         if found is None:
             raise Disconnect
@@ -155,6 +182,7 @@ class VncState:
             raise Disconnect
         surface = self.display.console.surface
         await self.write(struct.pack(">HH", surface.width, surface.height) + rfb.NATIVE_MESSAGE + self._name())
+        self.info = self.full_info()
         self.display.emit("VNC_INITIALIZED", self)
 
     def _name(self) -> bytes:
@@ -303,11 +331,6 @@ class VncState:
         """Say on stderr what is wrong with the client, and let it go."""
         self.vm.error_report(text)
         raise Disconnect
-
-
-def client_info(channel: Channel) -> dict[str, Any] | None:
-    """QAPI's VncBasicInfo of the other end."""
-    return basic_info(channel.peer_address())
 
 
 def basic_info(address: dict[str, Any] | None) -> dict[str, Any] | None:

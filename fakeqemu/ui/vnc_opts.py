@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from fakeqemu.crypto.tlscreds import TLSCreds
     from fakeqemu.host.channel import SocketAddress
     from fakeqemu.system.machine import Machine
 
@@ -54,7 +55,10 @@ class VncSettings:
             self.password = _secret_text(vm, secret)
         wants_password = secret is not None or opts.get_bool("password")
         sasl = opts.get_bool("sasl")
-        _check_tls(vm, opts)
+        self.tls_creds = _tls_creds(vm, opts)
+        self.tls_authz = opts.get("tls-authz")
+        if self.tls_authz is not None and self.tls_creds is None:
+            raise QemuError("'tls-authz' provided but TLS is not enabled")
         if opts.has("sasl-authz") and not sasl:
             raise QemuError("'sasl-authz' provided but SASL auth is not enabled")
         self.share_policy = opts.get("share", SHARE_POLICIES[1])
@@ -63,6 +67,9 @@ class VncSettings:
         self.connections = opts.get_number("connections", DEFAULT_CONNECTIONS) & 0xFFFFFFFF
         self.power_control = opts.get_bool("power-control")
         self.auth = rfb.AUTH_VNC if wants_password else rfb.AUTH_NONE
+        self.subauth = rfb.AUTH_INVALID
+        if self.tls_creds is not None:
+            self.auth, self.subauth = rfb.AUTH_VENCRYPT, _subauth(self.tls_creds, wants_password)
         audiodev = opts.get("audiodev")
         if audiodev is not None:
             raise QemuError(f"{vm.compat.audiodev_word} '{audiodev}' not found")  # there are none
@@ -133,12 +140,10 @@ def _secret_text(vm: Machine, name: str) -> str:
         raise QemuError(f"Data from secret {name} is not valid UTF-8") from None
 
 
-def _check_tls(vm: Machine, opts: Options) -> None:
+def _tls_creds(vm: Machine, opts: Options) -> TLSCreds | None:
     name = opts.get("tls-creds")
     if name is None:
-        if opts.has("tls-authz"):
-            raise QemuError("'tls-authz' provided but TLS is not enabled")
-        return
+        return None
     from fakeqemu.crypto.tlscreds import TLSCreds
 
     creds = vm.qom.objects.children.get(name)
@@ -148,4 +153,13 @@ def _check_tls(vm: Machine, opts: Options) -> None:
         raise QemuError(f"Object with id '{name}' is not TLS credentials")
     if not creds.is_server:
         raise QemuError("Expected TLS credentials for a server endpoint")
-    raise NotEmulated("tls-creds")
+    return creds
+
+
+def _subauth(creds: TLSCreds, wants_password: bool) -> int:
+    """What is to be proved once the connection is encrypted."""
+    if creds.type_name == "tls-creds-x509":
+        return rfb.VENCRYPT_X509VNC if wants_password else rfb.VENCRYPT_X509NONE
+    if creds.type_name == "tls-creds-anon":
+        return rfb.VENCRYPT_TLSVNC if wants_password else rfb.VENCRYPT_TLSNONE
+    raise QemuError(f"Unsupported TLS cred type {creds.type_name}")

@@ -146,7 +146,7 @@ SUB_OPTIONS: tuple[tuple[str, str, str], ...] = (
     ("-nic none, -net none", EMULATED, ""),
     ("-rtc", ACCEPTED, "the guest alone reads that clock; its arguments are checked"),
     ("-run-with async-teardown=on", ACCEPTED, "there is no guest memory to free"),
-    ("-vnc with websocket, sasl, tls-creds", REFUSED, "plain RFB only"),
+    ("-vnc with websocket, sasl", REFUSED, "plain RFB, and RFB in TLS"),
     ("-vnc with lock-key-sync, key-delay-ms, lossy, non-adaptive", ACCEPTED, "no keyboard, no picture to compress"),
     ("-trace, -d trace:PATTERN", EMULATED, "of what happens here: other events can be named, and never come"),
 )
