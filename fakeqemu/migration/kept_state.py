@@ -11,7 +11,8 @@ looked through:
                    └── found: these words say how long each body is
 
 The bytes stay in the file's buffer and are then read section by section as ever. Where there is no description (a
-postcopy package, `suppress-vmdesc`, a stream that breaks off) the captured one serves.
+postcopy package, `suppress-vmdesc`, a stream that breaks off) the captured one serves; and where it does not fit, the section
+is one up to its footer, behind which another section of this machine, a command or the end of the stream has to stand.
 
 A shape that the machine itself decides is another matter: places for CPUs, of which here are fewer or more, are a fault. Such a
 section is read as this machine would have it, and its footer missed.
@@ -28,8 +29,15 @@ from fakeqemu.host.sync import run_sync
 from fakeqemu.migration import further_cpus
 from fakeqemu.migration.register import StockState
 from fakeqemu.migration.stream import vmdesc
-from fakeqemu.migration.stream.qemu_file import QEMUFile
-from fakeqemu.migration.stream.section import QEMU_VM_EOF, QEMU_VM_SECTION_FOOTER, QEMU_VM_VMDESCRIPTION
+from fakeqemu.migration.stream.qemu_file import QEMUFile, c_string
+from fakeqemu.migration.stream.section import (
+    QEMU_VM_COMMAND,
+    QEMU_VM_EOF,
+    QEMU_VM_SECTION_FOOTER,
+    QEMU_VM_SECTION_FULL,
+    QEMU_VM_VMDESCRIPTION,
+    has_footers,
+)
 from fakeqemu.migration.stream.vmstate import LoadError
 
 TYPE_CHECKING = False
@@ -43,6 +51,10 @@ _MARK = bytes((QEMU_VM_EOF, QEMU_VM_VMDESCRIPTION))
 _HEADER = len(_MARK) + 4
 #: marker and section id
 _FOOTER = Struct(">BI")
+#: kind, section id and the length of a name
+_IDENTITY = 1 + 4 + 1
+#: commands that may come between devices or behind them
+_COMMANDS = (b"\0\x02", b"\0\x05", b"\0\x0b")
 #: state of devices, descriptions included, is not larger than this; what is does not end here
 _MAX_SIZE = 1 << 26
 #: more CPUs no board of x86 has
@@ -76,14 +88,70 @@ class KeptState:
                 return
             self._described = await self._find()
         own = self._described.get((entry.idstr, entry.instance_id))
-        if own is not None:
-            own = further_cpus.with_places(own, further_cpus.places_of(stock.desc))
-        desc = stock.desc if own is None else own
-        if own is not None and self._ends_at(entry, described := vmdesc.described_size(own)):
-            body = await self._f.get_buffer(described)
-        else:
-            body = await vmdesc.consume(self._f, desc)
-        entry.stock = StockState.of(body, desc)
+        if own is None:
+            entry.stock = await self._undescribed(entry, stock)
+            return
+        own = further_cpus.with_places(own, further_cpus.places_of(stock.desc))
+        size = vmdesc.described_size(own)
+        is_whole = self._ends_at(entry, size) and self._has_heads(own, size)
+        entry.stock = StockState.of(await (self._f.get_buffer(size) if is_whole else vmdesc.consume(self._f, own)), own)
+
+    def _has_heads(self, desc: dict[str, Any], size: int) -> bool:
+        """Whether all subsections that are described stand in the body that has come."""
+        data, at = self._f.buffered()
+        return all(data.find(head, at, at + size) >= 0 for head in vmdesc.subsection_heads(desc))
+
+    async def _undescribed(self, entry: SaveStateEntry, stock: StockState) -> StockState:
+        """A section that the stream says nothing of: as this machine would have it, or up to where the next one begins."""
+        try:
+            size = len(run_sync(vmdesc.consume(QEMUFile.over(self._ahead()), stock.desc)))
+        except LoadError:
+            size = -1
+        if self._has_footer(entry) and (size < 0 or not self._ends_at(entry, size)):
+            found = await self._end_of(entry)
+            if found is not None:
+                return stock.holding(await self._f.get_buffer(found))
+        return stock.holding(await vmdesc.consume(self._f, stock.desc))
+
+    def _has_footer(self, entry: SaveStateEntry) -> bool:
+        return entry.load_section_id >= 0 and has_footers(self._vm.migration.settings)
+
+    async def _end_of(self, entry: SaveStateEntry) -> int | None:
+        """The size of the body that has come, or comes: its footer stands before something that a stream goes on with."""
+        footer = _FOOTER.pack(QEMU_VM_SECTION_FOOTER, entry.load_section_id)
+        looked, ended = 0, False
+        while True:
+            data, at = self._f.buffered()
+            end = at + self._f.available
+            found = data.find(footer, at + looked, end)
+            while found >= 0:
+                follows = self._goes_on(data, found + len(footer), end)
+                if follows:
+                    return found - at
+                if follows is None and not ended:
+                    break
+                found = data.find(footer, found + 1, end)
+            looked = max(0, (found if found >= 0 else end - len(footer)) - at)
+            if ended or end - at >= _MAX_SIZE:
+                return None
+            ended = not await self._f.await_more()
+
+    def _goes_on(self, data: bytes | bytearray, at: int, end: int) -> bool | None:
+        """Whether a section, a command or the end of the stream stands there; None when too little has come to tell."""
+        if at >= end:
+            return None
+        if data[at] == QEMU_VM_EOF:
+            return None if at + 1 >= end else data[at + 1] == QEMU_VM_VMDESCRIPTION
+        if data[at] == QEMU_VM_COMMAND:
+            return True if at + 3 <= end and data[at + 1 : at + 3] in _COMMANDS else None if at + 3 > end else False
+        if data[at] != QEMU_VM_SECTION_FULL:
+            return False
+        name = at + _IDENTITY
+        if name > end or name + data[name - 1] + 4 > end:
+            return None
+        idstr = bytes(data[name : name + data[name - 1]])
+        instance_id = int.from_bytes(data[name + len(idstr) : name + len(idstr) + 4], "big")
+        return self._vm.savevm.find(c_string(idstr), instance_id) is not None
 
     async def _size_here(self, entry: SaveStateEntry, stock: StockState) -> int | None:
         """The section's size, when it is made as it would be here; None when it is not, or that is not known."""
@@ -91,7 +159,7 @@ class KeptState:
             return None
         size = len(stock.data)
         await self._await_ahead(size)
-        if self._ends_at(entry, size):
+        if self._ends_at(entry, size) and stock.is_made_alike(*self._f.buffered()):
             return size
         # Subsections may be missing: what is there tells. None is there that the captured machine has not sent.
         try:
@@ -140,19 +208,15 @@ class KeptState:
         if self._suppressed():
             return {}
         # What is there already may be all: the source may wait for our word, and send nothing more.
-        f = self._f
-        wanted, looked = f.available, 0
-        while wanted < _MAX_SIZE:
-            ended = len(await f.peek(wanted)) < wanted
-            ahead = await f.peek(f.available)
-            described, looked = _description_in(ahead, looked)
+        looked, ended = 0, False
+        while True:
+            data, at = self._f.buffered()
+            described, looked = _description_in(data, at, self._f.available, looked)
             if described is not None:
                 return described
-            if ended:
-                f.end = None  # only looked at: what comes before it is to be read yet
-                break
-            wanted = len(ahead) + 1
-        return {}
+            if ended or self._f.available >= _MAX_SIZE:
+                return {}
+            ended = not await self._f.await_more()
 
     def _suppressed(self) -> bool:
         machine = self._vm.qom.machine
@@ -160,30 +224,32 @@ class KeptState:
 
 
 def _description_in(
-    data: bytes, start: int
+    data: bytes | bytearray, start: int, size: int, looked: int
 ) -> tuple[dict[tuple[str, int], dict[str, Any]] | None, int]:  # fmt: skip
-    """The description that stands whole in `data` at or after `start`, by name and instance of each device.
+    """The description that stands whole in the `size` bytes from `start` on, by name and instance of each device. What is in
+    the first `looked` of them is known.
 
     Without one: None, and where to go on looking when there is more.
     """
-    at = data.find(_MARK, start)
+    stop = start + size
+    at = data.find(_MARK, start + looked, stop)
     again = -1
     while at >= 0:
         begin = at + _HEADER
-        if begin >= len(data):
+        if begin >= stop:
             break
         if data[begin] == ord("{"):
             end = begin + int.from_bytes(data[at + len(_MARK) : begin], "big")
-            if end <= len(data):
-                described = _parse(data[begin:end])
+            if end <= stop:
+                described = _parse(bytes(data[begin:end]))
                 if described is not None:
-                    return described, at
+                    return described, at - start
             elif again < 0:
                 again = at
-        at = data.find(_MARK, at + 1)
+        at = data.find(_MARK, at + 1, stop)
     if again < 0:
-        again = at if at >= 0 else max(start, len(data) - 1)
-    return None, again
+        again = at if at >= 0 else stop - 1
+    return None, max(looked, again - start)
 
 
 def _parse(text: bytes) -> dict[tuple[str, int], dict[str, Any]] | None:

@@ -134,8 +134,7 @@ class RAMLoadHandlers(SaveVMHandlers):
                 raise self._refusal(f'Unknown ramblock "{name}", cannot accept migration')
             size = -(-length // TARGET_PAGE_SIZE) * TARGET_PAGE_SIZE & _SIZE_MASK
             if size != block.used_length:
-                text = f"Size mismatch: {name}: 0x{size:x} != 0x{block.used_length:x}"
-                raise self._refusal(f"{text}: Invalid argument")
+                self._resize(block, size)
             if self._vm.savevm.capability("postcopy-ram") and block.page_size != TARGET_PAGE_SIZE:
                 remote = await f.take_uint(8)
                 if remote != block.page_size:
@@ -149,6 +148,16 @@ class RAMLoadHandlers(SaveVMHandlers):
                 raise f.end
         if self._vm.savevm.capability("mapped-ram"):
             await self._sync_channels()
+
+    def _resize(self, block: RAMBlock, size: int) -> None:
+        """Take the source's size of a block that may have any."""
+        if not block.resizeable:
+            text = f"Size mismatch: {block.idstr}: 0x{size:x} != 0x{block.used_length:x}"
+            raise self._refusal(f"{text}: Invalid argument")
+        if size > block.max_length:
+            text = f"Size too large: {block.idstr}: 0x{size:x} > 0x{block.max_length:x}"
+            raise self._refusal(f"{text}: Invalid argument")
+        block.used_length = size
 
     def _check_address(self, block: RAMBlock, address: int) -> None:
         """A block whose pages stay where they are has to be in the same place on both sides."""

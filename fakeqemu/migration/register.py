@@ -214,12 +214,13 @@ class StockState:
     A record of a device's state is long, and most machines never migrate: it is read by `read` at the first use.
     """
 
-    __slots__ = ("_data", "_desc", "_read", "_text")
+    __slots__ = ("_data", "_desc", "_heads", "_read", "_text")
 
     def __init__(self, read: Callable[[], tuple[bytes, dict[str, Any]]]) -> None:
         self._read = read
         self._data: bytes | None = None
         self._desc: dict[str, Any] | None = None
+        self._heads: tuple[tuple[int, bytes], ...] | None = None
         self._text: bytes | None = None
 
     @classmethod
@@ -232,6 +233,16 @@ class StockState:
         other = StockState(self._read)
         other._data, other._desc, other._text = data, self._desc, self._text
         return other
+
+    def is_made_alike(self, data: bytes | bytearray, at: int) -> bool:
+        """Whether what stands there has its subsections where this state has them."""
+        if self._heads is None:
+            from fakeqemu.migration.stream.vmdesc import subsection_heads
+
+            own = self.data
+            heads = dict.fromkeys(subsection_heads(self.desc, possible=True))
+            self._heads = tuple((found, head) for head in heads if (found := own.find(head)) >= 0)
+        return all(data.startswith(head, at + found) for found, head in self._heads)
 
     @property
     def data(self) -> bytes:

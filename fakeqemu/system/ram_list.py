@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fakeqemu.system.ramblock import RAMBlock
 
 BACKEND, BOARD, COLD, DONE, HOT = range(5)
-#: blocks with such names are made when the machine is complete
+#: blocks with such names are made when the machine is complete; how large they are is the guest's firmware's affair
 _LATE = "/rom@"
 #: firmware ends where the first 4 GiB do; below 1 MiB the space for ROMs of cards has a place of its own
 _FIRMWARE, _FIRMWARE_END = "pc.bios", 1 << 32
@@ -45,7 +45,8 @@ def add_board_block(vm: Machine, block: RAMBlock) -> None:
         block.guest_address = _FIRMWARE_END - block.max_length
     elif block.idstr == _ROMS:
         block.guest_address = _ROMS_ADDRESS
-    add_block(vm, block, DONE if block.idstr.startswith(_LATE) else BOARD)
+    block.resizeable = block.idstr.startswith(_LATE)
+    add_block(vm, block, DONE if block.resizeable else BOARD)
 
 
 def _rank(block: RAMBlock) -> tuple[int, int, int]:

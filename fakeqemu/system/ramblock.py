@@ -351,7 +351,7 @@ class RAMBlock:
     """One block of guest memory, under the name by which a migration knows it (`idstr`)."""
 
     __slots__ = ("dirty", "generation", "guard", "guest_address", "idstr", "logs", "max_length", "moment", "named_file", "number",
-                 "page_size", "received", "share", "store", "used_length")  # fmt: skip
+                 "page_size", "received", "resizeable", "share", "store", "used_length")  # fmt: skip
 
     #: blocks of all machines, in the order of making
     _numbers = count()
@@ -373,6 +373,8 @@ class RAMBlock:
         self.idstr = idstr
         self.used_length = length
         self.max_length = max_length or length
+        #: whether it takes the size that a stream has for it
+        self.resizeable = False
         #: what orders blocks of one size (system/ram_list.py)
         self.moment = 0
         self.number = next(self._numbers)

@@ -21,7 +21,6 @@ from fakeqemu.error import QemuError, StreamError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
     from fakeqemu.host.channel import Channel
 
 _BE16 = Struct(">H")
@@ -233,6 +232,18 @@ class QEMUFile:
             except EndOfStream:
                 break
         return bytes(self._in[self._pos : min(self._pos + size, self._in_end)])
+
+    async def await_more(self) -> bool:
+        """Wait until more has come than is there, and leave all where it is; False at the end, which who reads up to it meets
+        again.
+        """
+        ended = self.end
+        try:
+            await self._read_more(1)
+        except EndOfStream:
+            self.end = ended
+            return False
+        return True
 
     async def get_be32(self) -> int:
         await self.fill(4)

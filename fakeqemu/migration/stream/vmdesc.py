@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import re
 
+from fakeqemu.migration.stream import vmdesc_virtio
 from fakeqemu.migration.stream.qemu_file import EndOfStream, c_string
 from fakeqemu.migration.stream.vmstate import LoadError, next_subsection
 
@@ -126,8 +127,12 @@ async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) 
 
 async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes]) -> None:
     # The description of a scratch copy stands in the field itself.
-    struct = field if field.get("type") in _INLINE else field.get("struct")
+    kind = field.get("type")
+    struct = field if kind in _INLINE else field.get("struct")
     count = field.get("array_len", 1)
+    if struct is None and (kind == vmdesc_virtio.VIRTIO or kind in vmdesc_virtio.ELEMENTS):
+        parts.append(await _consume_element(f, field))
+        return
     if struct is None:
         parts.append(await f.get_buffer(field["size"] * count))
         return
@@ -135,6 +140,41 @@ async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes])
         await _consume_state(f, struct, parts)
         if f.end is not None:  # met while looking for a subsection
             raise f.end
+
+
+async def _consume_element(f: QEMUFile, field: dict[str, Any]) -> bytes:
+    """A field that has a reader of its own, which prints what it misses and has no words for those above."""
+    kind: str = field["type"]
+    chain = f"Failed to load element of type {kind} for {field['name']}"
+    try:
+        if kind == vmdesc_virtio.VIRTIO:
+            return await _consume_virtio(f, field["size"])
+        parts: list[bytes] = []
+        await _consume_state(f, vmdesc_virtio.ELEMENTS[kind], parts)
+        return b"".join(parts)
+    except EndOfStream as err:
+        raise LoadError(chain, err.errno) from None
+    except LoadError as err:
+        raise LoadError(chain, err.errno, err.old_lines, [*err.lines, err.desc]) from None
+
+
+async def _consume_virtio(f: QEMUFile, size: int) -> bytes:
+    ended = f.end
+    data = await f.peek(size)
+    if ended is None:
+        f.end = None  # only looked at
+    desc = vmdesc_virtio.described(data)
+    if desc is None:
+        return await f.get_buffer(size)
+    part = f.over(data)
+    parts: list[bytes] = []
+    try:
+        await _consume_state(part, desc, parts)
+    except LoadError:
+        if part.end is None or len(data) < size:
+            raise
+        return await f.get_buffer(size)  # something else: what stands behind it will be missed
+    return await f.get_buffer(sum(map(len, parts)))
 
 
 def _own_name(name: str, desc: dict[str, Any]) -> str:
@@ -159,8 +199,38 @@ async def _consume_subsections(f: QEMUFile, desc: dict[str, Any], parts: list[by
         sub = next((s for s in desc.get("subsections", []) if s["vmsd_name"] == idstr), None)
         if sub is None:
             raise LoadError(f"VM subsection '{idstr}' in '{name}' does not exist", errno.ENOENT)
-        parts.append(await f.take(2 + len(data) + 4))  # its version does not matter: the fields are described
+        head = await f.take(2 + len(data) + 4)
+        parts.append(head)
         try:
+            _check_version(sub, head[2 + len(data) :])
             await _consume_state(f, sub, parts)
         except LoadError as err:
             raise err.outer(f"Loading VM subsection '{idstr}' in '{name}' failed: {err.desc}") from None
+
+
+def _check_version(sub: dict[str, Any], number: bytes) -> None:
+    """Fields are described for one version: a later one has others. Whether an earlier one may come nobody says."""
+    version_id = int.from_bytes(number.ljust(4, b"\0"), "big") & 0xFF  # QEMU keeps a byte of it
+    name, known = sub["vmsd_name"], sub.get("version")
+    if isinstance(known, int) and version_id > known:
+        text = f"{name}: incoming version_id {version_id} is too new for local version_id {known}"
+        raise LoadError(text, old_lines=[text])
+
+
+def subsection_heads(desc: dict[str, Any], *, possible: bool = False) -> list[bytes]:
+    """What the subsections of a description begin with in a stream, on all its levels; with `possible` also those of fields
+    that are not described, which may be there.
+    """
+    heads = []
+    for field in desc.get("fields", ()):
+        struct = field if field.get("type") in _INLINE else field.get("struct")
+        if struct is not None:
+            heads += subsection_heads(struct, possible=possible)
+        elif possible and field.get("type") == vmdesc_virtio.VIRTIO:
+            heads += [head for sub in vmdesc_virtio.SUBSECTIONS for head in subsection_heads({"subsections": [sub]})]
+    for sub in desc.get("subsections", ()):
+        name = sub["vmsd_name"].encode()
+        version = int(sub.get("version", 0)) & 0xFFFFFFFF
+        heads.append(b"\x05" + bytes((len(name) & 0xFF,)) + name + version.to_bytes(4, "big"))
+        heads += subsection_heads(sub, possible=possible)
+    return heads

@@ -146,3 +146,119 @@ def test_places_for_another_number_of_cpus_are_missed_at_the_footer(here: int, t
     run_sync(KeptState(machine(), f).load(one))
     assert f.read_total - f.available == len(mine)
     assert run_sync(f.get_buffer(len(AFTER))) != AFTER
+
+
+def machine_with(*names: str) -> Any:
+    """One that knows these sections, and whose streams have footers and no description."""
+    vm = machine(suppress=True)
+    vm.migration = SimpleNamespace(settings={})
+    vm.savevm = SimpleNamespace(find=lambda name, instance: (name in names and not instance) or None)
+    return vm
+
+
+NEXT = b"\x04\x00\x00\x00\x0a\x05other" + bytes(4) + b"\x00\x00\x00\x01"
+ENDS = (NEXT, b"\x00\x06", b"\x08\x00\x05\x00\x00")
+
+
+@pytest.mark.parametrize("size", [1, 5, 1 << 18])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("body", [BODY, AFTER + b"x" + AFTER, AFTER + b"\x04\x00\x00\x00\x0a\x02no" + bytes(9)])
+def test_a_section_that_nothing_describes_ends_at_its_footer(body: bytes, end: bytes, size: int) -> None:
+    one = began(1, CAPTURED, b"zz")
+    one.load_version_id = 1
+    f = QEMUFile(Live(body + AFTER + end, size))
+    run_sync(KeptState(machine_with("other"), f).load(one))
+    assert one.stock is not None
+    assert one.stock.data == body
+    assert run_sync(f.get_buffer(len(AFTER))) == AFTER
+
+
+@pytest.mark.parametrize("at", range(len(NEXT) - 4))
+def test_a_footer_that_stands_before_nothing_is_none(at: int) -> None:
+    f = QEMUFile(Pieces(BODY + AFTER + NEXT[:at], 7))
+    one = began(1, CAPTURED, b"zz")
+    run_sync(KeptState(machine_with("other"), f).load(one))
+    assert one.stock is not None
+    assert one.stock.data == b"aa"  # as the machine would have it: the footer is missed behind it
+
+
+def test_without_footers_nobody_looks_for_them() -> None:
+    vm = machine_with("other")
+    vm.migration.settings = {"send-section-footer": False}
+    f = QEMUFile(Live(b"aa" + NEXT, 64))
+    one = began(1, CAPTURED, b"zz")
+    run_sync(KeptState(vm, f).load(one))
+    assert one.stock is not None
+    assert one.stock.data == b"aa"
+
+
+NAME = len(b"aabbb\x05\x08")
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "words"),
+    [
+        (NAME + 4, 0x5F, "VM subsection 'dev/_ore' in 'dev' does not exist"),
+        (NAME + 11, 2, "dev/more: incoming version_id 2 is too new for local version_id 1"),
+    ],
+)
+def test_a_subsection_that_is_another_one_is_refused_though_its_size_is_right(at: int, value: int, words: str) -> None:
+    body = bytearray(BODY)
+    body[at] = value
+    for one in (began(3, OWN, BODY), began(1, CAPTURED, b"zz")):
+        with pytest.raises(LoadError, match=words):
+            run_sync(KeptState(machine(), QEMUFile.over(described(bytes(body), OWN))).load(one))
+
+
+# --- virtio ---------------------------------------------------------------------------------------------
+
+VIRTIO_DESC = {"name": "net", "instance_id": 0, "vmsd_name": "virtio-net", "version": 1}
+FEATURES = b"\x05\x15virtio/64bit_features\0\0\0\1" + bytes(8)
+RINGS = b"\x05\x11virtio/virtqueues\0\0\0\1" + bytes(16 * 1024)
+MODERN = b"\x05\x17virtio_pci/modern_state\0\0\0\1" + bytes(16 + 28 * 1024)
+VIRTIO_BODY = b"state of the device" + FEATURES + RINGS + b"\x05\x12virtio/extra_state\0\0\0\1" + MODERN
+
+
+def virtio(size: int = len(VIRTIO_BODY)) -> dict[str, Any]:
+    return {**VIRTIO_DESC, "fields": [{"name": "virtio", "type": "virtio", "size": size}]}
+
+
+def test_a_virtio_device_is_cut_by_what_its_subsections_are() -> None:
+    f = QEMUFile(Pieces(VIRTIO_BODY + AFTER, 1000))
+    assert run_sync(vmdesc.consume(f, virtio())) == VIRTIO_BODY
+    assert run_sync(f.get_buffer(len(AFTER))) == AFTER
+
+
+CHAIN = "Failed to load element of type virtio for virtio"
+IN_RINGS = "Loading VM subsection 'virtio/virtqueues' in 'virtio' failed: Failed to load virtqueue_state state: stream error: -5"
+IN_MODERN = [
+    "Loading VM subsection 'virtio_pci/modern_state' in 'virtio_pci' failed: "
+    "Failed to load virtio_pci/modern_queue_state state: stream error: -5",
+    "Loading VM subsection 'virtio/extra_state' in 'virtio' failed: "
+    "Failed to load element of type virtqueue_extra_state for extra_state",
+]
+
+
+@pytest.mark.parametrize(
+    ("size", "lines", "old"),
+    [
+        (10, [], []),
+        (5000, [IN_RINGS], ["virtqueue_state:vring.used", "virtio/virtqueues:vq"]),
+        (
+            len(VIRTIO_BODY) - 1,
+            IN_MODERN,
+            ["virtio_pci/modern_queue_state:used", "virtio_pci/modern_state:vqs", "virtio/extra_state:extra_state"],
+        ),
+    ],
+)
+def test_what_a_virtio_device_misses_is_said_as_real_ones_say_it(size: int, lines: list[str], old: list[str]) -> None:
+    with pytest.raises(LoadError) as caught:
+        run_sync(vmdesc.consume(QEMUFile(Pieces(VIRTIO_BODY[:size], 1000)), virtio()))
+    assert caught.value.desc == CHAIN
+    assert caught.value.lines == lines
+    assert caught.value.old_lines == [f"Failed to load {name}" for name in [*old, "virtio-net:virtio"]]
+
+
+def test_a_virtio_device_is_not_longer_than_described() -> None:
+    f = QEMUFile.over(b"xyz" + VIRTIO_BODY + AFTER)
+    assert len(run_sync(vmdesc.consume(f, virtio()))) == len(VIRTIO_BODY)
