@@ -88,6 +88,8 @@ class PostcopySource:
             else:
                 break
         self._outgoing.check_cancelled()
+        if self._outgoing.mig.options.on("release-ram"):
+            self._release_private()
         stats = self._outgoing.mig.stats
         if not stats.downtime_ms:
             stats.end_downtime(self._vm.host.clock.now_ns())
@@ -134,6 +136,22 @@ class PostcopySource:
         outgoing.switchover.guest_left = mig.state == st.POSTCOPY_ACTIVE
         mig.stats.end_downtime(vm.host.clock.now_ns())
         vm.trace("vmstate_downtime_checkpoint", checkpoint="src-downtime-end")
+        if mig.options.on("release-ram"):
+            self._release_sent()
+
+    def _release_sent(self) -> None:
+        """(release-ram) What the destination has is not kept here. QEMU: ram_postcopy_migrated_memory_release"""
+        for block, runs in self._ram.dirty_runs():
+            at = 0
+            for first, n in [*runs, (block.pages, 0)]:
+                block.zero_pages(at, first - at)
+                at = first + n
+
+    def _release_private(self) -> None:
+        """(release-ram) All has gone. Of memory that others may see, QEMU only lets its own mapping go."""
+        for block, _ in self._ram.dirty_runs():
+            if not block.share:
+                block.zero_pages(0, block.pages)
 
     def _put_discards(self, f: QEMUFile) -> None:
         """Tell which of the pages that were sent are stale by now. QEMU: ram_postcopy_send_discard_bitmap"""
