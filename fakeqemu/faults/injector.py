@@ -130,7 +130,10 @@ class Injector:
             return
         # A dead process' code still unwinds where only the simulation ends it: nothing that it does is seen any more.
         fail = action if isinstance(action, Fail) else Fail()
-        error = error_at(catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text)
+        is_old = not self._vm.compat.migration_error_chain
+        error = error_at(
+            catalogue.POINTS[point], fail.number, os.strerror(fail.number), fields, fail.text, is_old=is_old
+        )
         self._note(point, fields, action, error)
         if isinstance(action, Kill):
             self._vm.host.kill()

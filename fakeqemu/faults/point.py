@@ -9,8 +9,10 @@ with `fake_`. `error` says what the code at the point expects to meet, hence wha
     stream  StreamError: the load fails with this reason
     load    LoadError: the load of one piece of state fails with this reason
     hook    PostLoadError: state was read, and is refused
+    chained PostLoadError whose text is part of the chain of reasons where a release has one
 
-`text` is what the error says, with the point's fields and `{error}` filled in: QEMU's words where it has words.
+`text` is what the error says, with the point's fields and `{error}` filled in: QEMU's words where it has words. `old` is what
+releases before 11.0 say, where that is something else.
 
 What else a rule may do at a point: where it `waits`, delay and stall; where bytes follow (`flow` says which way they
 go), corrupt them; where there is a connection, close it. Killing the process goes anywhere. Bytes and connection are those
@@ -51,6 +53,7 @@ class Point(NamedTuple):
     flow: str
     channel: str
     connected: bool
+    old: str | None
 
     def actions(self) -> list[str]:
         """What rules may do here, as scenario files name it."""
@@ -70,10 +73,10 @@ class Point(NamedTuple):
 
 def point(
     name: str, side: str, error: str, text: str, fields: str, what: str, *,
-    waits: bool = False, flow: str = _NONE, channel: str = "", connected: bool = True,
+    waits: bool = False, flow: str = _NONE, channel: str = "", connected: bool = True, old: str | None = None,
 ) -> Point:  # fmt: skip
     """One row of a table; `fields` are separated by blanks."""
-    return Point(name, side, error, text, tuple(fields.split()), waits, what, flow, channel, connected)
+    return Point(name, side, error, text, tuple(fields.split()), waits, what, flow, channel, connected, old)
 
 
 _KINDS: dict[str, Callable[[str, int], Exception]] = {
@@ -81,12 +84,19 @@ _KINDS: dict[str, Callable[[str, int], Exception]] = {
     "stream": StreamError,
     "load": lambda text, number: LoadError(text, number, [text] if text else []),
     "hook": PostLoadError,
+    "chained": lambda text, number: PostLoadError(text, number, in_chain=True),
 }
 
 
-def error_at(at: Point, number: int, strerror: str, fields: dict[str, object], text: str | None = None) -> Exception:
-    """What is raised at a point for an errno; `text` in place of the point's own words (not of a system call's)."""
+def error_at(
+    at: Point, number: int, strerror: str, fields: dict[str, object], text: str | None = None, *, is_old: bool = False
+) -> Exception:
+    """What is raised at a point for an errno; `text` in place of the point's own words (not of a system call's).
+
+    `is_old`: the release is one before 11.0.
+    """
     if at.error == "os":
         return OSError(number, strerror)
-    words = text if text is not None else at.text.format(**fields, error=strerror)
+    own = at.old if is_old and at.old is not None else at.text
+    words = text if text is not None else own.format(**fields, error=strerror)
     return _KINDS[at.error](words, number)

@@ -90,6 +90,7 @@ class Configuration:
     def _description(self) -> VMStateDescription:
         async def get_capability(f: QEMUFile) -> str:
             name = await f.take_counted_string()
+            self._vm.faults.check("fake_get_capability", name=name)
             if name not in self._vm.migration.options.capabilities:
                 text = f"Received unknown capability {name}"
                 raise LoadError(text, old_lines=[text])
@@ -117,14 +118,16 @@ class Configuration:
 
     def _check(self) -> None:
         assert self._vm.board is not None
-        name = c_string(self.name)
-        if name != self._vm.board.name:
-            text = f"Machine type received is '{name}' and local is '{self._vm.board.name}'"
+        name, local_name = c_string(self.name), self._vm.board.name
+        self._vm.faults.check("fake_configuration_post_load", name=name, local=local_name)
+        if name != local_name:
+            text = f"Machine type received is '{name}' and local is '{local_name}'"
             raise PostLoadError(text, in_chain=True)
         if self.target_page_bits != _TARGET_PAGE_BITS:
             bits = signed32(self.target_page_bits)
             text = f"Received TARGET_PAGE_BITS is {bits} but local is {_TARGET_PAGE_BITS}"
             raise PostLoadError(text, in_chain=True)
+        self._vm.faults.check("fake_configuration_validate_capabilities", capability=CONFIGURATION_CAPABILITIES[0])
         for capability in CONFIGURATION_CAPABILITIES:
             local = self._vm.migration.options.on(capability)
             remote = capability in self.capabilities
@@ -138,6 +141,7 @@ class Configuration:
         data = bytes(self.uuid["data"])
         received = format_uuid(data)
         local = self._vm.uuid
+        self._vm.faults.check("fake_vmstate_uuid_post_load", received=received)
         if local is None:
             text = f"UUID is received {received}, but local uuid isn't set"
             self._vm.error_report(f"warning: {text}")

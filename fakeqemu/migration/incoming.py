@@ -218,6 +218,7 @@ class Incoming:
         from fakeqemu.migration.stream.qemu_file import QEMUFile
 
         f = self._f = QEMUFile(channel, channels.kind_of(self._address, channel))
+        f.faults = self._vm.faults
         load = self._load = LoadVM(self._vm, f, self._send)
         if load.is_for_colo:
             from fakeqemu.migration.colo_secondary import init_copies

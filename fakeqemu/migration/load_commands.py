@@ -35,19 +35,24 @@ async def run_command(load: LoadVM, command: int, length: int) -> bool:
     if expected >= 0 and length != expected:
         text = f"{name} received with bad length - expecting {expected}, got {length}"
         raise load.fault(errno.ERANGE, text)
-    await load.fault_point("loadvm_process_command", com=name)
+    await load.fault_point("loadvm_process_command", com=name, len=length)
     if command == s.MIG_CMD_OPEN_RETURN_PATH:
         load.open_return_path()
         await load.approval.return_path_opened()
     elif command == s.MIG_CMD_PING:
         value = await load.f.take_uint(4)
+        load.fault_check("loadvm_process_command_ping", value=f"{value:x}")
         if not load.return_path_open:
             raise load.fault(errno.EPERM, f"CMD_PING (0x{value:x}) received with no return path")
         await load.send(rp.MIG_RP_MSG_PONG, value.to_bytes(4, "big"))
     elif command == s.MIG_CMD_SWITCHOVER_START:
         for entry in load.vm.savevm.live_entries():
             assert entry.handlers is not None
-            await entry.handlers.switchover_start()
+            try:
+                load.vm.faults.check("fake_loadvm_switchover_start", id=entry.idstr)
+                await entry.handlers.switchover_start()
+            except StreamError as err:
+                raise load.fault(err.errno, f"Switchover start failed: -{err.errno}", old=[]) from None
     elif command == s.MIG_CMD_PACKAGED:
         return await _packaged(load)
     elif command == s.MIG_CMD_ENABLE_COLO:
@@ -66,7 +71,9 @@ async def _packaged(load: LoadVM) -> bool:
         text = f"CMD_PACKAGED: Buffer receive fail ret={len(package)} length={size}"
         raise load.fault(errno.EAGAIN, text)
     load.vm.trace("loadvm_handle_cmd_packaged_received", ret=len(package))
-    quits = await load.over(QEMUFile.over(package)).sections()
+    inside = QEMUFile.over(package)
+    inside.faults = load.vm.faults
+    quits = await load.over(inside).sections()
     load.vm.trace("loadvm_handle_cmd_packaged_main", ret=int(quits))
     return quits
 

@@ -76,10 +76,17 @@ class LoadVM:
             self._vm.error_report(line)
         return LoadFault(chain, number)
 
-    async def fault_point(self, point: str, **fields: object) -> None:
+    async def fault_point(self, point: str, /, **fields: object) -> None:
         """A place where whatever fails is a fault of the load as a whole; raises LoadFault."""
         try:
             await self._vm.faults.pass_through(point, **fields)
+        except StreamError as err:
+            raise self._fault(err.errno, err.desc) from None
+
+    def fault_check(self, point: str, /, **fields: object) -> None:
+        """As `fault_point`, where nothing waits."""
+        try:
+            self._vm.faults.check(point, **fields)
         except StreamError as err:
             raise self._fault(err.errno, err.desc) from None
 
@@ -140,13 +147,16 @@ class LoadVM:
                 self._vm.faults.check("loadvm_state_setup", id=entry.idstr)
                 await handlers.load_setup(self._f)
             except StreamError as err:
-                raise self._fault(err.errno, f"Load state of device {entry.idstr} failed: {err.desc}") from None
+                where = f"Load state of device {entry.idstr} failed"
+                says_why = self._vm.compat.migration_load_setup_reason
+                raise self._fault(err.errno, f"{where}: {err.desc}", old=None if says_why else [where]) from None
 
     # --- header ---------------------------------------------------------------------------------------
 
     async def _header(self) -> None:
         f = self._f
         magic = await f.take_uint(4)
+        self.fault_check("fake_loadvm_header", magic=f"{magic:x}")
         if magic != s.QEMU_VM_FILE_MAGIC:
             raise self._fault(
                 errno.EINVAL, f"Not a migration stream, magic: {magic:x} != {s.QEMU_VM_FILE_MAGIC:x}",
@@ -167,6 +177,7 @@ class LoadVM:
         if not is_sent(self._vm):
             return
         kind = await f.take_uint(1)
+        self.fault_check("fake_loadvm_configuration", kind=f"{kind:x}")
         if kind != s.QEMU_VM_CONFIGURATION:
             raise self._fault(
                 errno.EINVAL, f"Configuration section missing, {kind:x} != {s.QEMU_VM_CONFIGURATION:x}",
@@ -179,7 +190,6 @@ class LoadVM:
 
         configuration = Configuration(self._vm)
         try:
-            self._vm.faults.check("vmstate_load_state", name="configuration")
             await configuration.load(self._f)
         except LoadError as err:
             number = errno.EINVAL if self._vm.compat.migration_error_chain else err.errno
@@ -239,6 +249,7 @@ class LoadVM:
             "qemu_loadvm_state_section_startfull", section_id=section_id, idstr=idstr, instance_id=instance_id,
             version_id=version_id,
         )  # fmt: skip
+        self.fault_check("qemu_loadvm_state_section_startfull", idstr=idstr, instance_id=instance_id)
         entry = vm.savevm.find(idstr, instance_id)
         if entry is None:
             tail = (
@@ -246,6 +257,7 @@ class LoadVM:
                 "setup, including any hotplugged devices"
             )
             raise self._fault(errno.EINVAL, f"Unknown {tail}", old=[f"Unknown savevm {tail}"])
+        self.fault_check("fake_loadvm_version", idstr=idstr, version_id=version_id, local=entry.version_id)
         if version_id > entry.version_id:
             text = f"unsupported version {s.signed32(version_id)} for '{idstr}' v{entry.version_id}"
             raise self._fault(errno.EINVAL, text, old=[f"savevm: {text}"])
@@ -278,6 +290,7 @@ class LoadVM:
             chain = f"Failed to read section ID: -{f.end.errno}"
             raise self._fault(f.end.errno, chain, old=[f"qemu_loadvm_section_part_end: {chain}"])
         self._vm.trace("qemu_loadvm_state_section_partend", section_id=section_id)
+        self.fault_check("qemu_loadvm_state_section_partend", section_id=section_id)
         entry = self._owner(section_id)
         if entry is None:
             text = f"section {s.signed32(section_id)}"
@@ -323,6 +336,11 @@ class LoadVM:
             return
         f = self._f
         chain = f"Section footer error, section_id: {s.signed32(entry.load_section_id)}"
+        try:
+            self._vm.faults.check("fake_check_section_footer", id=entry.idstr, section_id=entry.load_section_id)
+        except StreamError as err:
+            line = f"Missing section footer for {entry.idstr}"
+            raise self._fault(errno.EINVAL, err.desc, old=[line], lines=[line]) from None
         mark = await f.take_uint(1)
         if f.end is not None:
             line = f"check_section_footer: Read section footer failed: -{f.end.errno}"
@@ -347,6 +365,7 @@ class LoadVM:
         command, length = await f.take_uint(2), await f.take_uint(2)
         if f.end is not None:
             raise self._fault(f.end.errno, f"Failed to load VM process command: stream error: -{f.end.errno}", old=[])
+        self.fault_check("qemu_loadvm_state_section_command", command=f"{command:x}", length=f"{length:x}")
         try:
             return await run_command(self, command, length)
         except EndOfStream:
@@ -370,13 +389,16 @@ class LoadVM:
             return
         self._return_path_open = True
 
-    async def send(self, kind: int, data: bytes) -> None:
-        """Send a message back; an error of the channel does not matter here: reading will hear of it."""
+    async def send(self, kind: int, data: bytes) -> int:
+        """Send a message back; returns an errno, 0 for none. It matters to few: reading will hear of a channel's error."""
         try:
             await self._vm.faults.pass_through("migrate_send_rp_message", msg_type=kind)
             await self._send(kind, data)
-        except (OSError, QemuError):
-            pass
+        except OSError as err:
+            return err.errno or errno.EIO
+        except QemuError:
+            return errno.EIO
+        return 0
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -387,9 +409,13 @@ class LoadVM:
         f = self._f
         try:
             kind = await f.get_byte()
+            self._vm.faults.check("fake_loadvm_vmdescription")
         except EndOfStream:
             kind = 0
             self.complete = False
+        except StreamError as err:
+            self._vm.error_report(err.desc)
+            return
         if kind != s.QEMU_VM_VMDESCRIPTION:
             self._vm.error_report(f"Expected vmdescription section, but got {kind}")
             return

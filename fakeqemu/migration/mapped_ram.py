@@ -102,6 +102,7 @@ async def load_block(
     QEMU: parse_ramblock_mapped_ram
     """
     data = await f.peek(format.HEADER.size)
+    f.faults.check("fake_mapped_ram_read_header", expected=format.HEADER.size, got=len(data))
     if len(data) < format.HEADER.size:
         raise StreamError(
             f"Could not read whole mapped-ram migration header (expected {format.HEADER.size}, got {len(data)} bytes)"
@@ -115,6 +116,7 @@ async def load_block(
         bitmap = await f.get_at(header.bitmap_offset, size)
     except EndOfStream:
         bitmap = b""
+    f.faults.check("fake_parse_ramblock_mapped_ram", block=block.idstr)
     if len(bitmap) < size:
         raise StreamError("Error reading dirty bitmap")
     for first, n, present in format.parse_bitmap(bitmap, bits):
@@ -139,6 +141,8 @@ async def _load_pages(f: QEMUFile, block: RAMBlock, pages_offset: int, first: in
         size = min(_BATCH_PAGES, first + n - at) * TARGET_PAGE_SIZE
         offset = pages_offset + at * TARGET_PAGE_SIZE
         why = "Unexpected end-of-file before all data were read"
+        page = f"{at * TARGET_PAGE_SIZE:x}"
+        f.faults.check("fake_read_ramblock_mapped_ram", block=block.idstr, page=page, offset=f"{offset:x}")
         try:
             data = await f.get_at(offset, size)
         except EndOfStream as err:
@@ -146,6 +150,4 @@ async def _load_pages(f: QEMUFile, block: RAMBlock, pages_offset: int, first: in
         block.write_pages(at, data[: len(data) // TARGET_PAGE_SIZE * TARGET_PAGE_SIZE])
         if len(data) < size:
             # No blank in between: QEMU prints it like that.
-            raise StreamError(
-                f"({block.idstr}) failed to read page {at * TARGET_PAGE_SIZE:x}from file offset {offset:x}: {why}"
-            )
+            raise StreamError(f"({block.idstr}) failed to read page {page}from file offset {offset:x}: {why}")

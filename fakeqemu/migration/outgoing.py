@@ -234,13 +234,16 @@ class Outgoing:
             savevm.put_command(section.MIG_CMD_POSTCOPY_ADVISE, advise_payload(self.vm))
         if self.mig.options.on("x-colo") and self.vm.compat.migration_colo_announced:
             savevm.put_command(section.MIG_CMD_ENABLE_COLO)
-        failure: QemuError | None = None
+        failure: Exception | None = None
         try:
             await savevm.setup()
         except QemuError as err:
             failure = err
             if err is self.f.write_error and self.vm.compat.migration_setup_error_words:
                 failure = QemuError("ram_save_setup failed: Input/output error")
+            elif not self._is_kept(err):
+                self.vm.error_report(err.desc)
+                failure = GivenUp()
         stats = self.mig.stats
         now_ns = self.vm.host.clock.now_ns()
         stats.setup_ns = now_ns - stats.start_ns
@@ -305,9 +308,18 @@ class Outgoing:
             await self._iterate()
         if step == _POSTCOPY:
             await self._run_postcopy(savevm)
-        else:
+            return
+        try:
             await self.switchover.stop_guest()
             await self._complete(savevm)
+        except QemuError:
+            if self.vm.compat.migration_switchover_errors == "none":
+                raise GivenUp from None
+            raise
+
+    def _is_kept(self, error: QemuError) -> bool:
+        """Whether what a section's owner failed with becomes error-desc; that of a channel always does."""
+        return self.vm.compat.migration_switchover_errors != "none" or error is self.f.write_error  # type: ignore[union-attr]
 
     async def _run_snapshot(self, savevm: SaveVM) -> None:
         from fakeqemu.migration.background_snapshot import BackgroundSnapshot
@@ -342,7 +354,12 @@ class Outgoing:
 
     async def _iterate(self) -> None:
         before = self.rate.bytes_sent()
-        await self.save_parts(self.rate.exceeded)
+        try:
+            await self.save_parts(self.rate.exceeded)
+        except QemuError as err:
+            if not self._is_kept(err):
+                raise GivenUp from None
+            raise
         self.rate.measure()
         idle = self.rate.bytes_sent() - before <= _EMPTY_PART_BYTES
         if idle or self.rate.exceeded():
@@ -352,15 +369,15 @@ class Outgoing:
 
     async def _complete(self, savevm: SaveVM) -> None:
         assert self.f is not None
+        says_where = self.vm.compat.migration_switchover_errors == "own"
         savevm.put_switchover_start()
-        await savevm.complete_iterable()
+        await savevm.complete_iterable("Failed to save iterable device state: " if says_where else "")
         try:
-            await savevm.complete_non_iterable()
+            first = self.vm.compat.migration_blocks_given_first
+            await savevm.complete_non_iterable(None if first else self.switchover.give_blocks_away)
         except QemuError as err:
-            if err is self.f.write_error and self.vm.compat.migration_error_chain:
+            if err is self.f.write_error and says_where:
                 raise err.prefixed("Failed to flush QEMUFile: ") from None
-            if err is self.f.write_error and not self.vm.compat.migration_last_write_error:
-                raise GivenUp from None
             raise
         self.check()
         if self.return_path is not None:

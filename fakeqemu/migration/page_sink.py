@@ -55,6 +55,9 @@ class PageSink:
         """Whether pages of this kind go as zero pages: with zero-page-detection=none nobody looks."""
         return kind == ZERO and self._detects_zero
 
+    def begin_setup(self) -> None:
+        """Before START has a body: take the memory that is needed; raises QemuError."""
+
     async def put_block_header(self, f: QEMUFile, block: RAMBlock) -> None:
         """In START: what stands behind a block's name and length."""
 

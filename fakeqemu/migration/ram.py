@@ -121,7 +121,7 @@ class RAMHandlers(SaveVMHandlers):
     # --- SaveVMHandlers -------------------------------------------------------------------------------
 
     async def save_setup(self, f: QEMUFile) -> None:
-        self._vm.faults.check("fake_ram_save_setup")
+        self._sink.begin_setup()
         self._vm.guest.sync()
         for block in self._vm.ram_blocks:
             if not is_ignored(self._vm, block):
@@ -139,6 +139,7 @@ class RAMHandlers(SaveVMHandlers):
         await put_block_list(f, self._vm, self._sink)
         await self._sink.end_setup(f)
         f.put_be64(RAM_SAVE_FLAG_EOS)
+        self._vm.faults.check("fake_ram_save_setup")
         await f.flush()
 
     def state_pending_estimate(self) -> Pending:

@@ -123,16 +123,25 @@ class RAMLoadHandlers(SaveVMHandlers):
             self._vm.error_report(line)
         return StreamError("")
 
+    def fault_check(self, point: str, /, **fields: object) -> None:
+        """Where something read can be refused: it is said on stderr, and the load fails."""
+        try:
+            self._vm.faults.check(point, **fields)
+        except StreamError as err:
+            raise self._refusal(*err.desc.splitlines()) from None
+
     # --- START ----------------------------------------------------------------------------------------
 
     async def _load_block_list(self, f: QEMUFile, total: int) -> None:
         self._last_block = None
         while total > 0:
             name, length = await f.take_counted_string(), await f.take_uint(8)
+            self.fault_check("fake_parse_ramblocks", name=name)
             block = self._find(name)
             if block is None:
                 raise self._refusal(f'Unknown ramblock "{name}", cannot accept migration')
             size = -(-length // TARGET_PAGE_SIZE) * TARGET_PAGE_SIZE & _SIZE_MASK
+            self.fault_check("fake_qemu_ram_resize", name=name, size=f"{size:x}", local=f"{block.used_length:x}")
             if size != block.used_length:
                 self._resize(block, size)
             if self._vm.savevm.capability("postcopy-ram") and block.page_size != TARGET_PAGE_SIZE:
@@ -202,6 +211,7 @@ class RAMLoadHandlers(SaveVMHandlers):
         self._last_block = block
         if offset >= block.used_length:
             raise self._refusal(f"Illegal RAM offset {offset:x}")
+        self.fault_check("ram_load_loop", block=block.idstr, offset=f"{offset:x}")
         page = offset >> TARGET_PAGE_BITS
         kind = flags & ~RAM_SAVE_FLAG_CONTINUE
         if self.postcopy is not None and flags & RAM_SAVE_FLAG_CONTINUE:
@@ -239,6 +249,8 @@ class RAMLoadHandlers(SaveVMHandlers):
 
     async def _load_zero(self, f: QEMUFile, block: RAMBlock, page: int) -> None:
         fill = await f.get_byte()
+        if self._vm.compat.migration_zero_page_fill != "any":
+            self.fault_check("fake_handle_zero_page", value=fill)
         if fill:
             if self._vm.compat.migration_zero_page_fill == "any":
                 block.write_pages(page, bytes((fill,)) * TARGET_PAGE_SIZE)
@@ -266,6 +278,7 @@ class RAMLoadHandlers(SaveVMHandlers):
 
         failed = f"Failed to decompress XBZRLE page at {page << TARGET_PAGE_BITS:x}"
         encoding, size = await f.take_uint(1), await f.take_uint(2)
+        self.fault_check("fake_load_xbzrle", offset=f"{page << TARGET_PAGE_BITS:x}")
         if encoding != ENCODING_FLAG_XBZRLE:
             raise self._refusal("Failed to load XBZRLE page - wrong compression!", failed)
         if size > TARGET_PAGE_SIZE:

@@ -23,7 +23,7 @@ from fakeqemu.system.ramblock import RAMBlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
@@ -288,15 +288,18 @@ class SaveVM:
                 await handlers.save_postcopy_prepare(self._f)
                 self._put_footer(entry)
 
-    async def complete_iterable(self, *, postcopy: bool = False) -> None:
-        """END sections: the guest is stopped. With `postcopy`, of those entries that cannot wait until it has left."""
+    async def complete_iterable(self, prefix: str = "", *, postcopy: bool = False) -> None:
+        """END sections: the guest is stopped. With `postcopy`, of those entries that cannot wait until it has left.
+
+        `prefix` is put in front of the error of one that cannot be written.
+        """
         live = [one for one in self._live() if not (postcopy and one[1].has_postcopy())]
         if self._vm.savevm.sends_device_state():
             from fakeqemu.migration.multifd_device_state import send_meanwhile
 
-            await send_meanwhile(self._vm, [entry for entry, _ in live], self._put_ends(live))
+            await send_meanwhile(self._vm, [entry for entry, _ in live], self._put_ends(live, prefix))
         else:
-            await self._put_ends(live)
+            await self._put_ends(live, prefix)
         self._vm.trace("vmstate_downtime_checkpoint", checkpoint="src-iterable-saved")
         await self._f.flush()
 
@@ -306,19 +309,24 @@ class SaveVM:
         self._f.put_byte(section.QEMU_VM_EOF)
         await self._f.flush()
 
-    async def _put_ends(self, live: list[tuple[SaveStateEntry, SaveVMHandlers]]) -> None:
+    async def _put_ends(self, live: list[tuple[SaveStateEntry, SaveVMHandlers]], prefix: str = "") -> None:
         for entry, handlers in live:
             start_ns = self._vm.host.clock.now_ns()
             self._start_section(section.QEMU_VM_SECTION_END, entry)
-            await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
-            await handlers.save_live_complete_precopy(self._f)
+            try:
+                await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="end")
+                await handlers.save_live_complete_precopy(self._f)
+            except QemuError as err:
+                raise err.prefixed(prefix) if prefix else err from None
             self._put_footer(entry)
             self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
             self._trace_downtime(entry, "iterable", start_ns)
 
-    async def complete_non_iterable(self) -> None:
-        """FULL sections, the end, and the description of it all."""
+    async def complete_non_iterable(self, before_end: Callable[[], None] | None = None) -> None:
+        """FULL sections, the end, and the description of it all; `before_end` is called behind the sections."""
         await self.save_devices()
+        if before_end is not None:
+            before_end()
         self._f.put_byte(section.QEMU_VM_EOF)
         if not is_undescribed(self._vm):
             section.put_vmdescription(self._f, self._description())
@@ -374,6 +382,10 @@ class SaveVM:
 
     def _put_described(self, entry: SaveStateEntry) -> None:
         self._start_section(section.QEMU_VM_SECTION_FULL, entry)
+        try:
+            self._check_vmstate(entry)
+        except QemuError as err:
+            raise self._refused(err) from None
         if entry.stock is not None:
             self._f.put_buffer(entry.stock.data)
             self._described.append(entry.stock.text)
@@ -383,10 +395,26 @@ class SaveVM:
             try:
                 described.update(vmstate.save_state(self._f, entry.vmsd, entry.opaque, arrays=arrays))
             except vmstate.PreSaveError as err:
-                raise err if self._vm.compat.migration_error_chain else QemuError(err.old_desc) from None
+                raise self._refused(err if self._vm.compat.migration_error_chain else QemuError(err.old_desc)) from None
             self._described.append(vmdesc.dumps(described))
         self._put_footer(entry)
         self._vm.trace("savevm_section_end", id=entry.idstr, section_id=entry.section_id, ret=0)
+
+    def _check_vmstate(self, entry: SaveStateEntry) -> None:
+        """Where a device's hook could refuse to be saved, or one of its fields."""
+        if entry.stock is not None:
+            name, fields = entry.stock.desc.get("vmsd_name", entry.idstr), entry.stock.desc.get("fields", [])
+            field = fields[0]["name"] if fields else ""
+        else:
+            name, field = entry.vmsd.name, entry.vmsd.fields[0].name
+        self._vm.faults.check("vmstate_save_state_top", name=name)
+        self._vm.faults.check("vmstate_save_state_loop", name=name, field=field)
+
+    def _refused(self, error: QemuError) -> QemuError:
+        """A device that is not to be saved: older releases say so at once, whatever becomes of it."""
+        if not self._vm.compat.migration_error_chain:
+            self._vm.error_report(error.desc)
+        return error
 
     def _description(self) -> bytes:
         text: dict[str, Any] = {}

@@ -10,6 +10,8 @@ QEMU: migration/migration.c (migration_can_switchover), migration/savevm.c (qemu
 
 from __future__ import annotations
 
+import os
+
 from fakeqemu.error import QemuError
 from fakeqemu.migration.stream import return_path as rp
 
@@ -85,9 +87,13 @@ class SwitchoverApproval:
                 self._pending += entry.handlers.switchover_ack_needed()
 
     async def return_path_opened(self) -> None:
-        """Where nobody is waited for, the source hears so at once."""
-        if self._load.vm.savevm.capability("switchover-ack") and self._legacy and not self._pending:
-            await self._send()
+        """Where nobody is waited for, the source hears so at once; raises LoadFault."""
+        if not self._load.vm.savevm.capability("switchover-ack") or not self._legacy or self._pending:
+            return
+        number = await self._send()
+        if number:
+            text, why = "Could not send switchover ack RP MSG", os.strerror(number)
+            raise self._load.fault(number, f"{text}: {why}", old=[f"{text}, err -{number} ({why})"])
 
     async def _approve(self) -> None:
         if self._legacy:
@@ -97,6 +103,7 @@ class SwitchoverApproval:
                 return
         await self._send()
 
-    async def _send(self) -> None:
-        if self._load.return_path_open:
-            await self._load.send(rp.MIG_RP_MSG_SWITCHOVER_ACK, b"")
+    async def _send(self) -> int:
+        if not self._load.return_path_open:
+            return 0
+        return await self._load.send(rp.MIG_RP_MSG_SWITCHOVER_ACK, b"")

@@ -12,6 +12,7 @@ QEMU: migration/ram.c (save_xbzrle_page), migration/page_cache.c
 
 from __future__ import annotations
 
+from fakeqemu.error import QemuError
 from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import xbzrle
 from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_PAGE, RAM_SAVE_FLAG_XBZRLE, TARGET_PAGE_SIZE
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 #: passes for which a page keeps its place against others
 CACHED_PAGE_LIFETIME = 2
 _ENCODING_AND_LENGTH = 3
+#: what a place takes in QEMU's table, and a table that no host has the memory for
+_PLACE_SIZE = 24
+_MAX_TABLE = 1 << 40
 
 
 class PageCache:
@@ -124,6 +128,11 @@ class XbzrleSink(PageSink):
         self._started = False
         self._last_stage = False
 
+    def begin_setup(self) -> None:
+        self._vm.faults.check("fake_xbzrle_init")
+        if self._cache_size // TARGET_PAGE_SIZE * _PLACE_SIZE >= _MAX_TABLE:
+            raise QemuError("Failed to allocate page cache")
+
     async def put_block_header(self, f: QEMUFile, block: RAMBlock) -> None:  # noqa: ARG002
         self._addresses[block.idstr] = sum(
             other.used_length for other in self._vm.ram_blocks if other.idstr in self._addresses
@@ -146,7 +155,7 @@ class XbzrleSink(PageSink):
         base, age = self._addresses[block.idstr], self._stats.dirty_sync_count
         if self.is_zero(kind):
             for page in range(first, first + n):
-                self._cache.insert(base + page * TARGET_PAGE_SIZE, ZERO_PAGE, age)
+                self._keep(base + page * TARGET_PAGE_SIZE, ZERO_PAGE, age)
             await super().put_pages(f, block, first, n, kind)
             return
         data = block.read_pages(first, n)
@@ -164,14 +173,14 @@ class XbzrleSink(PageSink):
         if old is None:
             stats.cache_miss += 1
             if not self._last_stage:
-                self._cache.insert(address, content, age)
+                self._keep(address, content, age)
             return False
         stats.pages += 1
         delta = xbzrle.encode(old, content, TARGET_PAGE_SIZE)
         if delta == b"":
             return True
         if not self._last_stage:
-            self._cache.insert(address, content, age)
+            self._keep(address, content, age)
         if delta is None:
             stats.overflow += 1
             stats.bytes += TARGET_PAGE_SIZE
@@ -186,6 +195,14 @@ class XbzrleSink(PageSink):
         # The word is not counted, a block's name is.
         stats.bytes += header - 8 + _ENCODING_AND_LENGTH + len(delta)
         return True
+
+    def _keep(self, address: int, content: bytes, age: int) -> None:
+        """Put a page into the cache; one that there is no memory for is not kept, and the next time goes as a whole."""
+        try:
+            self._vm.faults.check("migration_pagecache_insert")
+        except OSError:
+            return
+        self._cache.insert(address, content, age)
 
     def _follow_cache_size(self) -> None:
         size = self._options.get("xbzrle-cache-size")

@@ -76,6 +76,12 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     # --- migration ---
     CompatRow(
+        "migration_blocks_given_first",
+        "Block devices are given away before anything is sent of a guest that was stopped.",
+        (((), False), ((10, 0), True)),
+        "What is on the wire when they cannot be: nothing; before, all but the end.",
+    ),
+    CompatRow(
         "migration_cancelled_in_setup",
         "A migration that is given up while it connects is cancelled at once.",
         (((), False), ((10, 0), True), ((10, 1), False)),
@@ -216,10 +222,10 @@ ROWS: tuple[CompatRow, ...] = (
         "`Invalid parameter 'bogus'`; before, what is not known is passed over.",
     ),
     CompatRow(
-        "migration_last_write_error",
-        "The error of the last write, of devices and their description, becomes error-desc.",
-        (((), False), ((10, 0), True)),
-        "Seen on 7.2.22: failed, without a word.",
+        "migration_load_setup_reason",
+        "A destination that cannot prepare a device says why.",
+        (((), False), ((9, 1), True)),
+        "`Load state of device ram failed: Input/output error`; before, without the reason.",
     ),
     CompatRow(
         "migration_mapped_page_size",
@@ -233,6 +239,12 @@ ROWS: tuple[CompatRow, ...] = (
         (((), "parameter"), ((10, 2), "option")),
         "`Parameter 'downtime_limit' expects ...` or `Option downtime-limit expects ...`.",
         ("parameter", "option"),
+    ),
+    CompatRow(
+        "migration_paused_guest_forgotten",
+        "A guest that did not run is as after a migration when one has failed, or was cancelled, behind the switchover.",
+        (((), True), ((9, 0), False)),
+        "Run state postmigrate, for which there is no other migration; later, what it was before. Seen on 7.2.22.",
     ),
     CompatRow(
         "migration_peek_magic",
@@ -299,6 +311,15 @@ ROWS: tuple[CompatRow, ...] = (
         "The look at the dirty bitmap in setup counts as one also in a background snapshot.",
         (((), False), ((11, 0), True)),
         "ram.dirty-sync-count is 1, before 0.",
+    ),
+    CompatRow(
+        "migration_switchover_errors",
+        "What error-desc says of a section that cannot be sent, or of a switchover that cannot be: nothing, in general, or what.",
+        (((), "none"), ((9, 0), "general"), ((11, 0), "own")),
+        "`Failed to save iterable device state: Unable to write to file: File too large`, in 10.0 without the first part. A "
+        "cancel at the switchover: `Switchover is interrupted`, in 10.0 `Channel error: Input/output error`. In 7.2 failed or "
+        "cancelled, without a word: there only a channel that breaks before the switchover is told of.",
+        ("none", "general", "own"),
     ),
     CompatRow(
         "migration_switchover_start",

@@ -314,8 +314,14 @@ class Run:
             return False
         state = side.vm.runstate.state
         if not self.kind.guest_runs:
-            return state in ("paused", "prelaunch")
-        return bool(side.vm.runstate.running)
+            # 7.2 forgets what a paused guest was when a migration fails that had switched over; it can be continued all the same.
+            forgotten = side.vm.compat.migration_paused_guest_forgotten and self.source_status in (
+                "failed",
+                "cancelled",
+            )
+            return state in ("paused", "prelaunch") or (state == "postmigrate" and forgotten and side is self.source)
+        # A byte that was changed may say that it sleeps, which a guest does that is in use.
+        return bool(side.vm.runstate.running) or (self.changed and state == "suspended")
 
     def check(self) -> None:
         """What holds after every migration, however it went. Raises AssertionError."""

@@ -18,6 +18,7 @@ import os
 from struct import Struct
 
 from fakeqemu.error import QemuError, StreamError
+from fakeqemu.host.faults import FaultPoints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ COMMAND = "command"
 FILE = "file"
 
 
+_NO_FAULTS = FaultPoints()
+
+
 class EndOfStream(StreamError):
     """The stream ended, or broke, before what was to be read. `reason` is what the channel said."""
 
@@ -54,8 +58,8 @@ class QEMUFile:
     """One direction or both of a migration channel; without a channel, bytes in memory."""
 
     __slots__ = (
-        "_in", "_in_end", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "flushed", "kind", "read_total",
-        "write_error",
+        "_in", "_in_end", "_iov", "_iov_size", "_pos", "_small", "channel", "end", "faults", "flushed", "kind",
+        "read_total", "write_error",
     )  # fmt: skip
 
     def __init__(self, channel: Channel | None = None, kind: str = SOCKET) -> None:
@@ -77,6 +81,8 @@ class QEMUFile:
         self.write_error: QemuError | None = None
         #: set once the end was seen while reading
         self.end: EndOfStream | None = None
+        #: where those who read and know no machine could fail; its owner's, where there is one
+        self.faults = _NO_FAULTS
 
     @staticmethod
     def over(data: bytes) -> QEMUFile:

@@ -346,6 +346,7 @@ def _elements_of(one: Field, state: Any) -> list[Any]:
 
 async def load_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_id: int) -> None:
     """Read what `save_state` of that version wrote; raises LoadError."""
+    f.faults.check("vmstate_load_state", name=vmsd.name, version_id=version_id, local=vmsd.version_id)
     if version_id > vmsd.version_id:
         text = f"{vmsd.name}: incoming version_id {version_id} is too new for local version_id {vmsd.version_id}"
         raise LoadError(text, old_lines=[text])
@@ -370,6 +371,7 @@ async def load_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_
     await _load_subsections(f, vmsd, state)
     if vmsd.post_load is not None:
         try:
+            f.faults.check("fake_vmstate_post_load", name=vmsd.name)
             vmsd.post_load(state, version_id)
         except PostLoadError as err:
             chain = (
@@ -390,6 +392,7 @@ async def _load_field(f: QEMUFile, vmsd: VMStateDescription, one: Field, state: 
     old = state if one.whole_state else read_member(state, one.name)
     values: list[Any] = []
     try:
+        f.faults.check("vmstate_load_state_field", name=vmsd.name, field=one.name)
         for index in range(1 if count is None else count):
             element = old if count is None or one.whole_state else _element_there(one, old, index)
             values.append(await _load_element(f, one, element))
@@ -440,6 +443,7 @@ async def _load_subsections(f: QEMUFile, vmsd: VMStateDescription, state: Any) -
     while (data := await next_subsection(f, vmsd.name)) is not None:
         name = c_string(data)
         sub = next((s for s in vmsd.subsections if s.name == name), None)
+        f.faults.check("vmstate_subsection_load", name=vmsd.name, sub=name)
         if sub is None:
             raise LoadError(f"VM subsection '{name}' in '{vmsd.name}' does not exist", errno.ENOENT)
         f.skip(2 + len(data))

@@ -27,14 +27,14 @@ def calls() -> Iterator[tuple[str, list[str], bool]]:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
                 continue
             name = node.func.attr
-            if name not in ("check", "pass_through", "fault_point"):
+            if name not in ("check", "pass_through", "fault_check", "fault_point"):
                 continue
-            if name != "fault_point" and not ast.unparse(node.func.value).endswith("faults"):
+            if not name.startswith("fault_") and not ast.unparse(node.func.value).endswith("faults"):
                 continue
             first = node.args[0]
             point = constants.get(first.id) if isinstance(first, ast.Name) else getattr(first, "value", None)
             if isinstance(point, str):
-                yield point, [keyword.arg or "" for keyword in node.keywords], name != "check"
+                yield point, [keyword.arg or "" for keyword in node.keywords], not name.endswith("check")
 
 
 def test_every_point_of_the_source_is_listed_and_every_listed_one_is_there() -> None:
