@@ -456,7 +456,9 @@ def _listen_unix(
 def _bind_inet(address: SocketAddress, backlog: int) -> _socket.socket:
     found = resolve(address, passive=True)
     first_port = found[0][4][1]
-    last_port = max(int(address.get("to") or 0), first_port)
+    last_port = int(address.get("to") or first_port)
+    if last_port < first_port:
+        raise QemuError("Failed to create a socket")  # QEMU adds what some call before has left in errno
     failure: OSError | None = None
     busy: OSError | None = None
     for port in range(first_port, last_port + 1):

@@ -94,7 +94,11 @@ class VncDisplay:
         if settings.reverse:
             self._connect(settings.addresses)
             return
-        self.listen(settings.addresses)
+        try:
+            self.listen(settings.addresses)
+        except QemuError:
+            self.stop_listening()  # where it listens by now, of several addresses
+            raise
         if settings.says_where and self.listeners:
             where = self.listeners[0].address()
             if where["type"] == "inet":

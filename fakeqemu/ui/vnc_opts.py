@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 5900
 _MAX_PORT = 65535
+_UINT64_MAX = (1 << 64) - 1
 SHARE_POLICIES = ("ignore", "allow-exclusive", "force-shared")
 DEFAULT_CONNECTIONS = 32
 
@@ -105,7 +106,7 @@ def _address(text: str, reverse: bool, to: int, families: dict[str, bool]) -> So
         raise QemuError("vnc port cannot be empty")
     offset = 0 if reverse else _FIRST_PORT
     number, rest = decimal(port)
-    if number is None or number < 0 or rest:
+    if number is None or number < 0 or rest or number > _UINT64_MAX:
         raise QemuError(f"can't convert to a number: {port}")
     if number + offset > _MAX_PORT:
         raise QemuError(f"port {port} out of range")

@@ -50,6 +50,9 @@ class VncEmulator:
 
     def execute(self, command: str, fd: int | None = None, **arguments: Any) -> Any:
         """The value that a command returns, or its error."""
+        return self._ask(command, fd, arguments)
+
+    def _ask(self, command: str, fd: int | None, arguments: dict[str, Any]) -> Any:
         request = json.dumps({"execute": command, "arguments": arguments}).encode()
         socket.send_fds(self._monitor, [request], [] if fd is None else [fd])
         while True:
@@ -58,7 +61,7 @@ class VncEmulator:
                 return answer["return"] if "return" in answer else answer["error"]
 
     def hmp(self, line: str) -> Any:
-        return self.execute("human-monitor-command", **{"command-line": line})
+        return self._ask("human-monitor-command", None, {"command-line": line})
 
     def wait_for(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """All events, as soon as `count` of that name have come."""
