@@ -343,9 +343,10 @@ class Outgoing:
                 report_broken_off(self, err)
             number = -1 if self.multifd is not None and self.multifd.error is not None else -5
             if str(number) in self.vm.compat.migration_save_errors_printed.split():
-                ram = self.vm.savevm.find(RAM, 0)
-                assert ram is not None
-                self.vm.error_report(f"failed to save SaveStateEntry with id(name): {ram.section_id}(ram): {number}")
+                entry = self.savevm.iterating or self.vm.savevm.find(RAM, 0)
+                assert entry is not None
+                name = f"{entry.section_id}({entry.idstr})"
+                self.vm.error_report(f"failed to save SaveStateEntry with id(name): {name}: {number}")
             if cancelled:
                 raise GivenUp from None
             raise

@@ -91,6 +91,8 @@ class RAMHandlers(SaveVMHandlers):
         QEMU: migration_bitmap_sync_precopy
         """
         self._vm.trace("migration_bitmap_sync_start")
+        for log in self._vm.savevm.dirty_logs:
+            log.sync()
         self._vm.guest.sync()
         found = 0
         for block, runs in self._todo:
@@ -122,6 +124,8 @@ class RAMHandlers(SaveVMHandlers):
 
     async def save_setup(self, f: QEMUFile) -> None:
         self._sink.begin_setup()
+        for log in self._vm.savevm.dirty_logs:
+            log.start()
         self._vm.guest.sync()
         for block in self._vm.ram_blocks:
             if not is_ignored(self._vm, block):
@@ -177,6 +181,8 @@ class RAMHandlers(SaveVMHandlers):
 
     def save_cleanup(self) -> None:
         self._throttle.stop()
+        for log in self._vm.savevm.dirty_logs:
+            log.stop()
         self._sink.cleanup()
         left = self.remaining_pages
         self._stats.ram_remaining = lambda: left

@@ -28,10 +28,22 @@ from fakeqemu.notify import NotifierList
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from typing import Any
+    from typing import Any, Protocol
 
     from fakeqemu.migration.stream.qemu_file import QEMUFile
     from fakeqemu.system.machine import Machine
+
+    class DirtyLog(Protocol):
+        """Knows what is written to memory beside the guest, while it is sent."""
+
+        def start(self) -> None:
+            """Raises QemuError: the migration fails."""
+
+        def sync(self) -> None:
+            """A look at what was written."""
+
+        def stop(self) -> None:
+            """Also when it was not started."""
 
 # Priorities of entries, low to high.
 MIG_PRI_LOW = -1
@@ -291,7 +303,7 @@ class SaveRegistry:
     """The entries and blockers of one machine (`vm.savevm`)."""
 
     __slots__ = (
-        "_vm", "approve_switchover", "blockers", "busy", "capability", "entries", "info", "notifiers",
+        "_vm", "approve_switchover", "blockers", "busy", "capability", "dirty_logs", "entries", "info", "notifiers",
         "ready", "report_stream_error", "sends_device_state", "start_load_thread", "turns",
     )  # fmt: skip
 
@@ -308,6 +320,8 @@ class SaveRegistry:
         self.busy: Callable[[], bool] | None = None
         #: told (event,) by `notify` at PRECOPY_SETUP, PRECOPY_DONE and FAILED (which stands for cancelled too)
         self.notifiers = NotifierList()
+        #: who knows what is written to memory beside the guest: started when the RAM is set up, asked at each look
+        self.dirty_logs: list[DirtyLog] = []
         #: what devices add to query-migrate of a source that has begun: each returns members
         self.info: list[Callable[[], dict[str, Any]]] = []
         # What devices may ask of the migration, which puts its own answers here when it is made.

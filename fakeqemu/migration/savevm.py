@@ -192,7 +192,7 @@ def globals_of(vm: Machine) -> global_state.GlobalState:
 class SaveVM:
     """One outgoing migration's walk. Whatever fails is raised as QemuError."""
 
-    __slots__ = ("_described", "_f", "_set_up", "_vm")
+    __slots__ = ("_described", "_f", "_set_up", "_vm", "iterating")
 
     def __init__(self, vm: Machine, f: QEMUFile) -> None:
         self._vm = vm
@@ -200,6 +200,8 @@ class SaveVM:
         #: live entries whose save_setup was called, the failing one included: those to clean up
         self._set_up: list[SaveStateEntry] = []
         self._described: list[bytes] = []
+        #: whose PART was sent last, or failed
+        self.iterating: SaveStateEntry | None = None
 
     def use(self, f: QEMUFile) -> None:
         """From now on put into another file."""
@@ -266,6 +268,7 @@ class SaveVM:
                 continue
             if rate_exceeded():
                 return False
+            self.iterating = entry
             self._start_section(section.QEMU_VM_SECTION_PART, entry)
             await self._vm.faults.pass_through("savevm_section_start", id=entry.idstr, phase="part")
             finished = await handlers.save_live_iterate(self._f)

@@ -440,10 +440,23 @@ ROWS: tuple[CompatRow, ...] = (
         "Stopping N devices takes as long as the slowest, not as long as all together; in `next` only.",
     ),
     CompatRow(
+        "vfio_pci_vmstate_member",
+        "What the description of a VFIO device's config space calls the PCI device.",
+        (((), "pdev"), ((10, 2), "parent_obj")),
+        "Only seen in older releases' lines on stderr: `Failed to load VFIOPCIDevice:pdev`.",
+        ("pdev", "parent_obj"),
+    ),
+    CompatRow(
         "vfio_pending_split",
         "What a VFIO device still has to send counts apart for pre-copy and for the stop.",
         (((), False), ((11, 1), True)),
         "Part of `remaining`; before, the whole size of the device counted as pre-copy data.",
+    ),
+    CompatRow(
+        "vfio_query_warnings",
+        "A VFIO device that does not say how much it holds is warned of, once.",
+        (((), False), ((11, 1), True)),
+        "`warning: VFIO device 0000:3b:00.1 ioctl(VFIO_MIG_GET_PRECOPY_INFO) failed (-5)`.",
     ),
     CompatRow(
         "vfio_thread_names",

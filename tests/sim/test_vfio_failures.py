@@ -238,4 +238,8 @@ def test_configuration_of_another_device_is_refused(make_machine: MakeMachine) -
     there.vbasedev.dev.config.set_word(2, 0x1234)
     with pytest.raises(StreamError) as failed:
         target.world.run(there.handlers.load_state(QEMUFile.over(f.getvalue()), 1))
-    assert failed.value.desc.startswith("Bad config data: i=0x2 read: 1e device: 34")
+    assert failed.value.desc == f"{NAME}: Failed to load device config space"
+    assert target.host.log_lines == [
+        "Bad config data: i=0x2 read: 1e device: 34 cmask: ff wmask: 0 w1cmask:0",
+        "Failed to load element of type pci config for config",
+    ]

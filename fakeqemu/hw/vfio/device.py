@@ -14,6 +14,7 @@ import os
 
 from fakeqemu.error import QemuError
 from fakeqemu.hw.vfio import fsm
+from fakeqemu.hw.vfio.dirty_log import VFIODirtyLog
 from fakeqemu.hw.vfio.vendor import DataSession, VendorDriver, os_error
 
 TYPE_CHECKING = False
@@ -40,6 +41,7 @@ class VFIODevices:
         self.bytes_transferred = 0
         self._multiple_blocker: Blocker | None = None
         vm.on_reset.add(self._guest_reset)
+        vm.savevm.dirty_logs.append(VFIODirtyLog(vm, self))
         vm.savevm.info.append(self._query_migrate)
 
     def _query_migrate(self) -> dict[str, Any]:
@@ -83,6 +85,8 @@ class VFIODevice:
         self.function = function
         kind = function.vendor_id << 16 | function.device_id
         self.driver = VendorDriver(vm, name, kind, function.migration)
+        #: whether the device itself tells what it writes to
+        self.logs_dma = False
         #: None where the device cannot migrate
         self.migration: VFIOMigration | None = None
         #: this device's own reason against migration
@@ -135,6 +139,10 @@ class VFIODevice:
             raise os_error(features.errno)
         return features.flags
 
+    def set_precopy_info_v2(self) -> None:
+        """Ask for the form of sizes that tells of new initial data; raises OSError. Kernels without it say so, which is fine."""
+        self.vm.faults.check("fake_vfio_set_precopy_info_v2", device=self.name)
+
     async def set_state(self, state: str) -> DataSession | None:
         """Ask for a state; raises OSError. See `VendorDriver.set_state`."""
         return await self.driver.set_state(state)
@@ -152,3 +160,4 @@ class VFIODevice:
             self.reset()
         except OSError as err:
             self.vm.trace("fake_vfio_reset_failed", name=self.name, error=os.strerror(err.errno or 0))
+            self.vm.error_report(f"vfio: Cannot reset device {self.name}, no available reset mechanism.")

@@ -54,7 +54,8 @@ def realize(
     except QemuError as err:
         _block(vbasedev, err.desc, enable)
         return
-    if not (vbasedev.function.migration.dma_logging and dirty_tracking):
+    vbasedev.logs_dma = vbasedev.function.migration.dma_logging and dirty_tracking
+    if not vbasedev.logs_dma:
         text = f"{vbasedev.name}: VFIO device doesn't support device and IOMMU dirty tracking"
         if enable == "auto":
             _block(vbasedev, text, enable)
@@ -116,6 +117,12 @@ def _query_flags(vbasedev: VFIODevice) -> int:
             f"{name}: Migration couldn't be initialized for VFIO device, "
             f"err: -{errno.EOPNOTSUPP} ({os.strerror(errno.EOPNOTSUPP)})"
         )
+    if flags & fsm.FLAG_PRE_COPY and detailed:
+        try:
+            vbasedev.set_precopy_info_v2()
+        except OSError as err:
+            text = f"failed to set precopy info v2: {os.strerror(err.errno or 0)}"
+            raise QemuError(f"{name}: VFIO migration init failed: {text}") from None
     return flags
 
 

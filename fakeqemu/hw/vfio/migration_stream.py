@@ -96,14 +96,21 @@ class VFIOSaveHandlers(SaveVMHandlers):
     def _query_stop_copy_size(self) -> None:
         try:
             self._stop_copy_size = self._vbasedev.driver.stop_copy_size()
-        except OSError:
+        except OSError as err:
             self._stop_copy_size = VFIO_MIG_STOP_COPY_SIZE
+            self._warn_once("ioctl(VFIO_DEVICE_FEATURE) on VFIO_DEVICE_FEATURE_MIG_DATA_SIZE", err)
 
     def _query_precopy_size(self) -> None:
         try:
             self._precopy_initial, self._precopy_dirty = self._vbasedev.driver.precopy_info()
-        except OSError:
+        except OSError as err:
             self._precopy_initial = self._precopy_dirty = 0
+            self._warn_once("ioctl(VFIO_MIG_GET_PRECOPY_INFO)", err)
+
+    def _warn_once(self, request: str, err: OSError) -> None:
+        if self._vm.compat.vfio_query_warnings:
+            text = f"VFIO device {self._vbasedev.name} {request} failed (-{err.errno})"
+            self._vm.warn_report_once(f"vfio {request}", text)
 
     def is_active_iterate(self) -> bool:
         return self._mig.in_precopy
@@ -224,9 +231,9 @@ class VFIOSaveHandlers(SaveVMHandlers):
         name = self._vbasedev.name
         while True:
             marker = await f.get_be64()
-            self._vm.trace("vfio_load_state", name=name, data=marker)
             if marker == VFIO_MIG_FLAG_END_OF_STATE:
                 return
+            self._vm.trace("vfio_load_state", name=name, data=marker)
             if marker == VFIO_MIG_FLAG_DEV_DATA_STATE:
                 await self._load_data(f, await f.get_be64())
                 continue
@@ -254,7 +261,7 @@ class VFIOSaveHandlers(SaveVMHandlers):
                     raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 session.write(data)
             except OSError as err:
-                raise StreamError(os.strerror(err.errno or errno.EIO), err.errno or errno.EIO) from None
+                raise StreamError("", err.errno or errno.EIO) from None
 
     async def _load_config(self, f: QEMUFile) -> None:
         self._vm.faults.check("vfio_load_device_config_state_start", device=self._vbasedev.name)

@@ -9,7 +9,7 @@ QEMU: hw/vfio/pci.c
 
 from __future__ import annotations
 
-from fakeqemu.error import NotEmulated, QemuError, StreamError
+from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.hw.core.properties import is_uuid, parse_host_address, refused
 from fakeqemu.hw.pci.config_space import BAR, PCI_CLASS_PROG, ConfigSpace
 from fakeqemu.hw.pci.device import PCIDevice
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
 #: an id property that is not set: the device's own id stands
 ANY_ID = 0xFFFFFFFF
-
-_PCI_DEVICE_VERSION = 2
-_PCI_NUM_PINS = 4
-
-#: bytes of the configuration space that must be the same on both sides: ids, revision and class, header type, subsystem
-_FIXED_BYTES = (*range(4), *range(8, 12), 14, *range(0x2C, 0x30))
 
 
 class VFIOPCIDevice(PCIDevice):
@@ -177,23 +171,13 @@ class VFIOPCIDevice(PCIDevice):
 
     def save_config(self, f: QEMUFile) -> None:
         """Write the vmstate `VFIOPCIDevice` 1, without its header: the PCI device."""
-        f.put_be32(_PCI_DEVICE_VERSION)
-        f.put_buffer(bytes(self.config.data))
-        for _ in range(_PCI_NUM_PINS):
-            f.put_be32(0)
+        from fakeqemu.hw.vfio import config_state
+
+        config_state.save(f, self.config)
 
     async def load_config(self, f: QEMUFile) -> None:
         """Read what `save_config` wrote; raises StreamError when it is the configuration of another device."""
-        version = await f.get_be32()
-        if version > _PCI_DEVICE_VERSION:
-            raise StreamError(f"unsupported version {version} of a PCI device")
-        config = await f.get_buffer(len(self.config.data))
-        for at in _FIXED_BYTES:
-            if config[at] != self.config.data[at]:
-                raise StreamError(
-                    f"Bad config data: i=0x{at:x} read: {config[at]:x} device: {self.config.data[at]:x} "
-                    "cmask: ff wmask: 0 w1cmask:0"
-                )
-        for _ in range(_PCI_NUM_PINS):
-            await f.get_be32()
-        self.config.data[:] = config
+        from fakeqemu.hw.vfio import config_state
+
+        assert self.vbasedev is not None
+        await config_state.load(self.vm, f, self.config, self.vbasedev.name)
