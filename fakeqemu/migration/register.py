@@ -382,6 +382,8 @@ class SaveRegistry:
     def unregister(self, entry: SaveStateEntry) -> None:
         if entry in self.entries:
             self.entries.remove(entry)
+            if entry.vmsd is not None and entry.vmsd.unmigratable:
+                self.blockers = [b for b in self.blockers if b.owner is not entry.opaque or b.unmigratable != entry.idstr]
 
     def find(self, idstr: str, instance_id: int) -> SaveStateEntry | None:
         """The entry that a section names.
