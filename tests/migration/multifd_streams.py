@@ -118,6 +118,7 @@ class InitCase:
 
 INIT_CASES = (
     InitCase("magic", (b"\x11\x22\x33\x45" + pack_init(UUID, 0)[4:],)),
+    InitCase("magic, first of all", (b"\x11\x22\x33\x45" + pack_init(UUID, 0)[4:],), main_first=False),
     InitCase("version", (patched(pack_init(UUID, 0), 4, 2),)),
     InitCase("version, first of all", (patched(pack_init(UUID, 0), 4, 9),), main_first=False),
     InitCase("uuid", (pack_init(bytes(range(16)), 1),)),
