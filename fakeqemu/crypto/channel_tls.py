@@ -100,6 +100,7 @@ class TLSChannel(Channel):
             self._vm.trace("qio_channel_tls_credentials_deny")
             raise QemuError(str(err)) from None
         self._vm.trace("qio_channel_tls_handshake_complete")
+        self._vm.faults.check("qcrypto_tls_session_check_creds")
         session.check_credentials(hostname, authz)
         self._vm.trace("qio_channel_tls_credentials_allow")
 

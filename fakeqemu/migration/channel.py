@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     MigrationAddress = dict[str, Any]
 
 MAIN = "main"
+MULTIFD = "multifd"
+PREEMPT = "preempt"
 OFFSET_OPTION = ",offset="
 FDSET_PREFIX = "/dev/fdset/"
 
@@ -214,21 +216,33 @@ def is_background(address: MigrationAddress) -> bool:
     return bool(address["transport"] == "socket" and address["type"] != "fd")
 
 
-async def connect(vm: Machine, address: MigrationAddress, name: str = "migration-socket-outgoing") -> Channel:
-    """The source's channel to a socket address; raises QemuError."""
+async def connect(
+    vm: Machine, address: MigrationAddress, name: str = "migration-socket-outgoing", *, further: str = ""
+) -> Channel:
+    """The source's channel to a socket address; raises QemuError. `further`: multifd or preempt, for one beside the main one."""
     if address["type"] == "vsock":
         raise _no_vsock(address)
-    await vm.faults.pass_through("migration_socket_outgoing_connected", address=_shown(address))
-    return await secure(vm, address, vm.faults.channel(await vm.host.connect(_socket_address(address), name=name)))
+    shown = shown_address(address)
+    if further == PREEMPT:
+        await vm.faults.pass_through("postcopy_preempt_new_channel", address=shown)
+    elif not further:
+        await vm.faults.pass_through("migration_socket_outgoing_connected", address=shown)
+    channel = await vm.host.connect(_socket_address(address), name=name)
+    try:
+        vm.faults.check("qio_channel_socket_connect_complete", address=shown)
+    except QemuError:
+        channel.close()
+        raise
+    return await secure(vm, address, vm.faults.channel(channel), further=further)
 
 
-async def secure(vm: Machine, address: MigrationAddress, channel: Channel) -> Channel:
+async def secure(vm: Machine, address: MigrationAddress, channel: Channel, *, further: str = "") -> Channel:
     """The source's channel to use instead of one that was just opened: the same, unless there is to be TLS. Raises QemuError."""
     if not vm.migration.options.get("tls-creds"):
         return channel
     from fakeqemu.migration import tls
 
-    return await tls.connect(vm, channel, address, kind_of(address, channel))
+    return await tls.connect(vm, channel, address, kind_of(address, channel), further=further)
 
 
 def open_now(vm: Machine, address: MigrationAddress) -> Channel:
@@ -260,13 +274,19 @@ def listen(
     if transport == "socket" and address["type"] != "fd":
         if address["type"] == "vsock":
             raise _no_vsock(address)
-        vm.faults.check("qio_channel_socket_listen_sync", address=_shown(address))
-        return vm.host.listen(
+        vm.faults.check("qio_channel_socket_listen_sync", address=shown_address(address))
+        listener = vm.host.listen(
             _socket_address(address),
             _accepting(vm, address, on_channel),
             backlog=_connections(vm.migration.options),
             name="migration-socket-listener",
         )
+        try:
+            vm.faults.check("qio_channel_socket_listen_complete", address=shown_address(address))
+        except QemuError:
+            listener.close()
+            raise
+        return listener
     if transport == "exec":
         channel = _spawn(vm, address["args"], "migration-exec-incoming")
     elif transport == "file":
@@ -336,7 +356,7 @@ def _accepting(
     return accepted
 
 
-def _shown(address: MigrationAddress) -> str:
+def shown_address(address: MigrationAddress) -> str:
     """A socket address as error texts show it."""
     return str(address["path"] if address["type"] == "unix" else f"{address['host']}:{address['port']}")
 
@@ -373,6 +393,7 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
     offset = address["offset"]
     if flags & os.O_CREAT:
         try:
+            vm.faults.check("fake_file_truncate", filename=path)
             channel.truncate(offset)
         except OSError as err:
             channel.close()
@@ -380,10 +401,12 @@ def _open_file(vm: Machine, address: MigrationAddress, flags: int, name: str) ->
             raise QemuError(f"failed to truncate migration file to offset {offset:x}: {why}") from None
     if offset:
         try:
+            vm.faults.check("fake_qio_channel_io_seek", filename=path)
             channel.seek(offset)
         except OSError as err:
             channel.close()
-            raise QemuError(f"Unable to seek file: {os.strerror(err.errno or errno.EIO)}") from None
+            why = os.strerror(err.errno or errno.EIO)
+            raise QemuError(f"Unable to seek to offset {offset} whence 0 in file: {why}") from None
     return channel
 
 
@@ -407,6 +430,7 @@ def _open_fdset(vm: Machine, path: str, flags: int, name: str) -> Channel:
     if not (number.isascii() and number.isdigit()):
         raise QemuError(f"Could not parse fdset {path}")
     try:
+        vm.faults.check("fake_monitor_fdset_dup_fd_add", filename=path)
         fd = vm.fds.open_fdset(int(number), flags)
     except PermissionError:
         raise QemuError(f"Failed to find file descriptor with matching flags=0x{flags:x}") from None

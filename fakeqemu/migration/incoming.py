@@ -17,6 +17,7 @@ from fakeqemu.migration import channel as channels
 from fakeqemu.migration import multifd
 from fakeqemu.migration import state as st
 from fakeqemu.migration.stream.multifd_packet import MULTIFD_MAGIC
+from fakeqemu.migration.stream.qemu_file import SOCKET, channel_error
 from fakeqemu.migration.stream.section import QEMU_VM_FILE_MAGIC
 from fakeqemu.system import runstate as rs
 
@@ -271,9 +272,11 @@ class Incoming:
         if not looks or not channel.is_socket or not channel.can_peek:
             return by_order
         try:
+            await self._vm.faults.pass_through("migration_set_incoming_channel")
             magic = await channel.peek(_MAGIC_SIZE)
-        except OSError:
-            magic = b""
+        except OSError as err:
+            self._vm.error_report(channel_error(f"Unable to read from {SOCKET}", err))
+            return None
         if len(magic) < _MAGIC_SIZE:
             self._vm.error_report("Failed to peek at channel")
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from fakeqemu.error import StreamError
+from fakeqemu.migration import userfault
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section as s
 from fakeqemu.migration.stream.qemu_file import QEMUFile, c_string
@@ -65,12 +66,13 @@ async def run_command(load: LoadVM, command: int, length: int) -> bool:
 async def _packaged(load: LoadVM) -> bool:
     size = await load.f.take_uint(4)
     if size > _MAX_PACKAGE:
-        raise load.fault(errno.EINVAL, f"CMD_PACKAGED: Unreasonably large packaged state: {size}")
+        raise load.fault(errno.EINVAL, f"Unreasonably large packaged state: {size}")
     package = await load.f.take(size)
     if len(package) < size:
         text = f"CMD_PACKAGED: Buffer receive fail ret={len(package)} length={size}"
         raise load.fault(errno.EAGAIN, text)
     load.vm.trace("loadvm_handle_cmd_packaged_received", ret=len(package))
+    await load.fault_point("loadvm_handle_cmd_packaged_received", length=size)
     inside = QEMUFile.over(package)
     inside.faults = load.vm.faults
     quits = await load.over(inside).sections()
@@ -131,7 +133,9 @@ async def _advise(load: LoadVM, length: int) -> None:
         raise load.fault(errno.EINVAL, f"RAM postcopy is {word} but have {length} byte advise")
     if not enabled:
         return
+    userfault.advise(load)
     await _check_page_sizes(load)
+    userfault.empty(load)
     incoming = load.vm.migration.incoming
     if incoming is not None:
         from fakeqemu.migration.postcopy_load import PostcopyIncoming
@@ -155,6 +159,8 @@ async def _recv_bitmap(load: LoadVM, length: int) -> None:
     else:
         text = f"block '{name}' not found"
         raise load.fault(errno.EINVAL, text, old=[f"loadvm_handle_recv_bitmap: {text}"])
+    load.vm.trace("loadvm_handle_recv_bitmap", block_name=name)
+    await load.fault_point("loadvm_handle_recv_bitmap", block_name=name)
     if load.postcopy is None or not await load.postcopy.send_bitmap(block):
         load.vm.error_report("migrate_send_rp_recv_bitmap: MSG_RP_RECV_BITMAP only used for recovery")
 

@@ -172,7 +172,6 @@ class SendChannel:
         vm = multifd.vm
         vm.trace("multifd_send_thread_start", id=self._id)
         try:
-            await vm.faults.pass_through("multifd_new_send_channel_async", id=self._id)
             self._channel = await self._open(address)
             await self._introduce()
             self.created = True
@@ -194,14 +193,25 @@ class SendChannel:
                 finally:
                     channels.close(vm, address, channel)
 
+    def check_setup(self) -> None:
+        """What compresses is there; raises QemuError.
+
+        QEMU: MultiFDMethods.send_setup
+        """
+        self._compression.check_setup(self._multifd.vm, self._id)
+
     async def _open(self, address: dict[str, Any]) -> Channel:
         """Connect; raises QemuError."""
-        return await channels.connect(self._multifd.vm, address, f"migration-multifd-send-{self._id}")
+        vm, name = self._multifd.vm, f"migration-multifd-send-{self._id}"
+        shown = channels.shown_address(address)
+        await vm.faults.pass_through("multifd_new_send_channel_async", id=self._id, address=shown)
+        return await channels.connect(vm, address, name, further=channels.MULTIFD)
 
     async def _introduce(self) -> None:
         """Say who we are."""
         multifd = self._multifd
         assert self._channel is not None
+        await multifd.vm.faults.pass_through("multifd_send_thread_start", id=self._id)
         first = mp.pack_init(multifd.vm.uuid or bytes(16), self._id)
         await self._channel.write(first)
         if multifd.vm.compat.migration_multifd_init_counted:
@@ -235,6 +245,8 @@ class SendChannel:
 
     async def _send(self, payload: Payload) -> None:
         """QEMU: multifd_send_thread, multifd_send_fill_packet"""
+        if payload.data:
+            self._compression.check_pack(self._multifd.vm, self._id)
         data = self._compression.pack(payload.data) if payload.data else ()
         self.has_sent_pages = self.has_sent_pages or bool(payload.data)
         packet = RamPacket(
@@ -250,7 +262,7 @@ class SendChannel:
     async def _send_device_state(self, part: DeviceState) -> None:
         """QEMU: multifd_device_state_send_prepare"""
         multifd = self._multifd
-        await multifd.vm.faults.pass_through("multifd_send_fill", id=self._id)
+        await multifd.vm.faults.pass_through("fake_multifd_device_state_send", id=self._id, idstr=part.idstr)
         packet = mp.DevicePacket(part.idstr, part.instance_id, len(part.data))
         assert self._channel is not None
         await self._channel.write(packet.pack(), part.data)
@@ -330,6 +342,8 @@ class MultiFDSend:
         for channel in self._channels:
             while not channel.created:
                 await self._wait()
+        for channel in self._channels:
+            channel.check_setup()
 
     async def send(self, payload: Payload | DeviceState) -> None:
         """Hand a packet to a channel, as soon as one is idle; raises QemuError when one has failed."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from fakeqemu.system.machine import Machine
+
     Buffers = Sequence[bytes | memoryview]
 
 _MAX_PAGES_SIZE = mp.PACKET_PAGES * 4096
@@ -33,6 +35,20 @@ class Compression:
     __slots__ = ()
 
     flag = mp.MULTIFD_FLAG_NOCOMP
+
+    # A library that has no memory left, or finds that something is wrong; faults are injected there.
+
+    def check_setup(self, vm: Machine, channel: int) -> None:
+        """(source) Raises QemuError."""
+
+    def check_pack(self, vm: Machine, channel: int) -> None:
+        """(source) Raises QemuError."""
+
+    def check_load_setup(self, vm: Machine, channel: int) -> None:
+        """(destination) Raises StreamError."""
+
+    def check_unpack(self, vm: Machine, channel: int) -> None:
+        """(destination) Raises StreamError."""
 
     def pack(self, pages: Buffers) -> Buffers:
         """The bytes of a packet's pages as they travel."""
@@ -67,6 +83,18 @@ class ZlibCompression(_Compressed):
         """`level` to send with; None to receive."""
         self._stream: Any = zlib.decompressobj() if level is None else zlib.compressobj(level)
 
+    def check_setup(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zlib_send_setup", id=channel)
+
+    def check_pack(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zlib_send_prepare", id=channel)
+
+    def check_load_setup(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zlib_recv_setup", id=channel)
+
+    def check_unpack(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zlib_recv", id=channel)
+
     def pack(self, pages: Buffers) -> Buffers:
         parts = [self._stream.compress(page) for page in pages]
         parts.append(self._stream.flush(zlib.Z_SYNC_FLUSH))
@@ -99,6 +127,18 @@ class ZstdCompression(_Compressed):
             self._unpack = library.receiver()
         else:
             self._pack = library.sender(level)
+
+    def check_setup(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zstd_send_setup", id=channel)
+
+    def check_pack(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zstd_send_prepare", id=channel)
+
+    def check_load_setup(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zstd_recv_setup", id=channel)
+
+    def check_unpack(self, vm: Machine, channel: int) -> None:
+        vm.faults.check("fake_multifd_zstd_recv", id=channel)
 
     def pack(self, pages: Buffers) -> Buffers:
         return [self._pack(pages)]

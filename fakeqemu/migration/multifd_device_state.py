@@ -114,11 +114,13 @@ class _Sender(StateSender):
         return self._senders.aborted or self._multifd.ending
 
     async def send(self, data: bytes) -> None:
+        self._multifd.vm.faults.check("fake_multifd_queue_device_state", id=self._entry.idstr)
         await self._multifd.send(DeviceState(self._entry.idstr, self._entry.instance_id, data))
 
 
 async def load(vm: Machine, idstr: str, instance_id: int, data: bytes) -> None:
     """Hand a part of a device's state to its owner; raises StreamError."""
+    vm.faults.check("fake_qemu_loadvm_load_state_buffer", id=idstr, instance_id=instance_id)
     entry = vm.savevm.find(idstr, instance_id)
     if entry is None:
         raise StreamError(f"Unknown idstr {idstr} or instance id {instance_id} for load state buffer")

@@ -69,7 +69,7 @@ class FileSendChannel(SendChannel):
         """QEMU: file_write_ramblock_iov"""
         multifd, channel = self._multifd, self._channel
         assert channel is not None
-        await multifd.vm.faults.pass_through("multifd_send_fill", id=self._id)
+        await multifd.vm.faults.pass_through("fake_file_write_ramblock_iov", id=self._id)
         for (first, n), data in zip(payload.normal, payload.data, strict=True):
             size = n * TARGET_PAGE_SIZE
             if self._buffer is not None:
@@ -138,9 +138,9 @@ class FileRecvChannel:
 
     async def _do(self, job: Job) -> None:
         """QEMU: multifd_file_recv_data"""
-        self._multifd.vm.faults.check("multifd_recv_unfill", id=self._number)
         wanted = job.n * TARGET_PAGE_SIZE
         try:
+            self._multifd.vm.faults.check("fake_multifd_file_recv_data", id=self._number)
             found = await self.channel.read_at_into(job.offset, self._buffer[:wanted])
         except (OSError, OverflowError) as err:
             number = err.errno if isinstance(err, OSError) else None

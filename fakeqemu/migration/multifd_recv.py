@@ -180,6 +180,7 @@ class RecvChannel:
                 self._buffer = bytearray(wire_size)
             wire = memoryview(self._buffer)[:wire_size]
             await self._reader.fill(wire)
+            self._compression.check_unpack(self._multifd.vm, self.number)
             data = self._compression.unpack(wire, size, self.number)
         self._multifd.place(self._multifd.vm, packet, data)
 
@@ -253,6 +254,8 @@ class MultiFDRecv:
             from fakeqemu.migration import tls
 
             tls.relax_end(vm, channel)
+        if not self._channels:
+            self._check_setup()
         try:
             data = await Reader(channel).take(mp.INIT_SIZE)
             vm.faults.check("multifd_recv_new_channel")
@@ -269,6 +272,18 @@ class MultiFDRecv:
         channel.name = f"migration-multifd-recv-{channel_id}"
         one = self._channels[channel_id] = RecvChannel(self, channel_id, channel)
         one.task = vm.migration.start(one.run(), f"mig/dst/recv_{channel_id}")
+
+    def _check_setup(self) -> None:
+        """What unpacks is there; raises BadChannel, whose words are only printed.
+
+        QEMU: MultiFDMethods.recv_setup
+        """
+        unpacks = multifd_compress.compression(self.vm.migration.options, sending=False)
+        for number in range(self._count):
+            try:
+                unpacks.check_load_setup(self.vm, number)
+            except StreamError as err:
+                raise BadChannel("", err.desc) from None
 
     def _bad(self, desc: str, line: str) -> BadChannel:
         bad = BadChannel(desc, line)

@@ -15,10 +15,12 @@ QEMU: loadvm_postcopy_* in migration/savevm.c, migration/postcopy-ram.c
 from __future__ import annotations
 
 import errno
+import os
 from struct import Struct
 
 from fakeqemu.error import StreamError
 from fakeqemu.migration import state as st
+from fakeqemu.migration import userfault
 from fakeqemu.migration.blocktime import ENGINES, BlocktimeEngine
 from fakeqemu.migration.postcopy_faults import Bookings, FaultSource, tells_threads
 from fakeqemu.migration.received_bitmap import BITMAP_ENDING, bitmap_size, runs_to_bitmap
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Future, Task
     from fakeqemu.migration.incoming import Incoming
-    from fakeqemu.migration.loadvm import LoadFault, LoadVM
+    from fakeqemu.migration.loadvm import LoadVM
     from fakeqemu.system.ramblock import RAMBlock
 
 # How far the source has gone; the numbers are part of error texts.
@@ -46,16 +48,14 @@ ADVISE, DISCARD, LISTENING, RUNNING, END = 1, 2, 3, 4, 5
 _RANGE = Struct(">QQ")
 _REQUEST = Struct(">QI")
 _DISCARD_VERSION = 0
-#: where the first block would lie in the process: page addresses of faults count from here
-_FIRST_ADDRESS = 0x7F0000000000
 
 
 class PostcopyIncoming:
     """Postcopy of one destination, from ADVISE on."""
 
     __slots__ = (
-        "_arrival", "_bookings", "_channel", "_incoming", "_last_block", "_listener", "_load", "_running", "_stale", "_vm",
-        "_waiting", "blocktime", "faults", "phase",
+        "_arrival", "_bookings", "_channel", "_deaf", "_incoming", "_last_block", "_listener", "_load", "_running", "_stale",
+        "_vm", "_waiting", "blocktime", "faults", "phase",
     )  # fmt: skip
 
     def __init__(self, incoming: Incoming, load: LoadVM) -> None:
@@ -78,6 +78,8 @@ class PostcopyIncoming:
         #: a page has come, or the second channel has ended: whoever waits for the last pages looks again
         self._arrival = self._vm.host.event()
         self._bookings = Bookings(self._vm)
+        #: nobody asks for pages any more
+        self._deaf = False
         #: (paused) delivers the new connection
         self._channel: Future | None = None
         if self._vm.compat.blocktime_engine == "array":
@@ -127,9 +129,8 @@ class PostcopyIncoming:
         for _ in range(length // _RANGE.size):
             start, size = await load.f.take_uint(8), await load.f.take_uint(8)
             if block is None:
-                raise self._discard_fault(
-                    load, f"ram_discard_range: Failed to find block '{idstr}'", idstr, errno.EPERM
-                )
+                load.vm.error_report(f"ram_discard_range: Failed to find block '{idstr}'")
+                raise userfault.not_discarded(load, idstr, errno.EPERM)
             wrong = ""
             if start % TARGET_PAGE_SIZE:
                 wrong = f"Unaligned start address: {start:#x}"
@@ -138,19 +139,14 @@ class PostcopyIncoming:
             elif size % TARGET_PAGE_SIZE:
                 wrong = f"Unaligned length: {size:x}"
             if wrong:
-                line = f"{self._vm.compat.migration_discard_function}: {wrong}"
-                raise self._discard_fault(load, line, idstr, errno.EPERM)
+                load.vm.error_report(f"{self._vm.compat.migration_discard_function}: {wrong}")
+                raise userfault.not_discarded(load, idstr, errno.EPERM)
             self._vm.trace("ram_discard_range", rbname=idstr, start=start, len=size)
             first, n = start >> TARGET_PAGE_BITS, size >> TARGET_PAGE_BITS
-            block.zero_pages(first, n)
+            userfault.discard(load, block, start, size)
             self._stale.setdefault(idstr, PageRuns()).add(first, n)
             if block.received is not None:
                 block.received.discard(first, n)
-
-    @staticmethod
-    def _discard_fault(load: LoadVM, line: str, idstr: str, number: int) -> LoadFault:
-        load.vm.error_report(line)
-        return load.fault(number, f"Failed to discard RAM range {idstr}: -{number}", old=[])
 
     def _find(self, idstr: str) -> RAMBlock | None:
         for block in self._vm.ram_blocks:
@@ -163,6 +159,7 @@ class PostcopyIncoming:
         if self.phase not in (ADVISE, DISCARD):
             raise load.fault(errno.EPERM, f"CMD_POSTCOPY_LISTEN in wrong postcopy state ({self.phase})")
         self._vm.trace("loadvm_postcopy_handle_listen", stage="enter")
+        userfault.listen(load)
         preempt = self._incoming.preempt
         if preempt is not None:
             await preempt.listen(self)
@@ -203,24 +200,19 @@ class PostcopyIncoming:
 
     def address(self, block: RAMBlock, page: int) -> int:
         """The address of a page in the process."""
-        at = _FIRST_ADDRESS
-        for other in self._vm.ram_blocks:
-            if other is block:
-                break
-            at += other.used_length
-        return at + (page << TARGET_PAGE_BITS)
+        return userfault.address(self._vm, block, page)
 
     def place(self, block: RAMBlock, first: int, n: int, data: bytes | memoryview | None) -> None:
-        """Give the guest pages (None: of zeroes), but for those that it has already."""
+        """Give the guest pages (None: of zeroes), but for those that it has already; raises StreamError."""
         received = block.received
         if received is None:  # what is beside has failed, and with it the load
             return
         for start, length in received.gaps(first, n):
             if data is None:
-                block.zero_pages(start, length)
+                userfault.zero(self._vm, block, start, length)
             else:
                 at = (start - first) * TARGET_PAGE_SIZE
-                block.write_pages(start, memoryview(data)[at : at + length * TARGET_PAGE_SIZE])
+                userfault.copy(self._vm, block, start, memoryview(data)[at : at + length * TARGET_PAGE_SIZE])
             received.add(start, length)
             self._placed(block, start, length)
 
@@ -293,9 +285,20 @@ class PostcopyIncoming:
         if waiter is None:
             waiter = self._waiting[key] = self._vm.host.future()
             self._vm.trace("postcopy_page_req_add", addr=self.address(block, first), count=len(self._waiting))
-            if self._channel is None:
+            if self._channel is None and self._listens_to_faults(block):
                 await self._ask_for(block, first, size)
         await waiter
+
+    def _listens_to_faults(self, block: RAMBlock) -> bool:
+        """Whether whoever asks for pages has heard of a fault. Once that fails pages come only in their own time."""
+        if not self._deaf:
+            try:
+                self._vm.faults.check("postcopy_ram_fault_thread_request", ramblock=block.idstr)
+            except OSError as err:
+                self._deaf = True
+                why = os.strerror(err.errno or errno.EIO)
+                self._vm.error_report(f"postcopy_ram_fault_thread: Failed to read full userfault message: {why}")
+        return not self._deaf
 
     async def _ask_for(self, block: RAMBlock, first: int, n: int) -> None:
         data = _REQUEST.pack(first << TARGET_PAGE_BITS, n << TARGET_PAGE_BITS)
@@ -333,6 +336,8 @@ class PostcopyIncoming:
 
     def cleanup(self) -> None:
         """The load is over: nobody faults any more."""
+        if self.phase >= LISTENING:
+            userfault.end(self._vm)
         self._vm.guest.on_start = None
         self._bookings.finish()
         if self.blocktime is not None:
@@ -402,6 +407,7 @@ class PostcopyIncoming:
         received = block.received if block.received is not None else PageRuns()
         await self._load.send(rp.MIG_RP_MSG_RECV_BITMAP, bytes((len(name),)) + name)
         try:
+            await self._vm.faults.pass_through("migrate_send_rp_recv_bitmap", block_name=block.idstr)
             await self._incoming.send_raw(
                 size.to_bytes(8, "big") + runs_to_bitmap(received, block.pages) + BITMAP_ENDING.to_bytes(8, "big")
             )

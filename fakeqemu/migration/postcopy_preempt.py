@@ -61,7 +61,7 @@ class PreemptSend:
 
     async def _connect(self) -> None:
         try:
-            channel = await channels.connect(self._vm, self._outgoing.address)
+            channel = await channels.connect(self._vm, self._outgoing.address, further="preempt")
         except QemuError as err:
             self._error = err
         except Cancelled:
@@ -99,6 +99,9 @@ class PreemptSend:
         f = self._f
         assert f is not None
         self._vm.trace("postcopy_preempt_send_host_page", ramblock=block.idstr, offset=first << 12)
+        await self._vm.faults.pass_through(
+            "postcopy_preempt_send_host_page", ramblock=block.idstr, start_addr=f"{first << 12:x}"
+        )
         put, counted = f.bytes_transferred, self._sink.counted(f)
         await self._sink.put_pages(f, block, first, n, kind)
         stats = self._outgoing.mig.stats

@@ -22,7 +22,6 @@ from fakeqemu.migration import state as st
 from fakeqemu.migration.outgoing import GivenUp
 from fakeqemu.migration.postcopy_recover import SourceRecovery
 from fakeqemu.migration.savevm import SaveVM
-from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_BITS, TARGET_PAGE_SIZE
@@ -41,7 +40,6 @@ MAX_DISCARDS_PER_COMMAND = 12
 #: the PING whose PONG says that the package was loaded
 PING_PACKAGED_LOADED = 0x42
 
-_REQUEST = Struct(">QI")
 _RANGE = Struct(">QQ")
 
 
@@ -56,7 +54,7 @@ def advise_payload(vm: Machine) -> bytes:
 class PostcopySource:
     """Postcopy of one outgoing migration, from the switch on."""
 
-    __slots__ = ("_last_block", "_outgoing", "_package_loaded", "_ram", "_said_loaded", "_savevm", "_vm", "recovery")
+    __slots__ = ("_outgoing", "_package_loaded", "_ram", "_said_loaded", "_savevm", "_vm", "recovery")
 
     def __init__(self, outgoing: Outgoing, savevm: SaveVM, ram: RAMHandlers) -> None:
         self._outgoing = outgoing
@@ -65,9 +63,7 @@ class PostcopySource:
         self._vm = outgoing.vm
         self._package_loaded = outgoing.vm.host.event()
         self._said_loaded = False
-        #: the block of the last request: the next may leave the name away
-        self._last_block: RAMBlock | None = None
-        self.recovery = SourceRecovery(self, outgoing, ram)
+        self.recovery = SourceRecovery(outgoing, ram)
 
     # --- the story ------------------------------------------------------------------------------------
 
@@ -128,6 +124,8 @@ class PostcopySource:
             waits = vm.compat.migration_postcopy_device_state
             mig.set_state(st.POSTCOPY_DEVICE if waits else st.POSTCOPY_ACTIVE)
         outgoing.rate.open(vm.host.clock.now_ns())
+        vm.trace("qemu_savevm_send_packaged")
+        await vm.faults.pass_through("qemu_savevm_send_packaged")
         section.put_command(f, section.MIG_CMD_PACKAGED, len(package).to_bytes(4, "big"))
         f.put_buffer(package)
         mig.stats.package_bytes += len(package)
@@ -193,6 +191,7 @@ class PostcopySource:
             outgoing.check()
             self._notice_loaded()
         self._vm.trace("migration_completion_postcopy_end")
+        await self._vm.faults.pass_through("migration_completion_postcopy_end")
         await self._savevm.complete_postcopy()
         if outgoing.preempt is not None:
             await outgoing.preempt.end()
@@ -233,56 +232,13 @@ class PostcopySource:
         self._package_loaded.set()
         self.recovery.lost()
 
-    async def message(self, kind: int, data: bytes, f: QEMUFile) -> None:
-        """Pages, bitmaps and the acknowledgement of a resume; raises QemuError."""
-        if kind == rp.MIG_RP_MSG_REQ_PAGES:
-            await self._request(self._last_block, data)
-        elif kind == rp.MIG_RP_MSG_REQ_PAGES_ID:
-            await self._request(self._named_block(data), data[: _REQUEST.size])
-        elif kind == rp.MIG_RP_MSG_RECV_BITMAP:
-            await self.recovery.reload_bitmap(data, f)
-        else:
-            self.recovery.resume_ack(rp.be32(data))
-
-    def _named_block(self, data: bytes) -> RAMBlock | None:
-        size = _REQUEST.size
-        if len(data) < size + 1 or len(data) != size + 1 + data[size]:
-            kind = rp.MIG_RP_MSG_REQ_PAGES_ID
-            expected = size + 1 + (data[size] if len(data) > size else 0)
-            raise QemuError(
-                f"Received 'REQ_PAGES_ID' message (0x{kind:04x}) with incorrect length {len(data)} expecting {expected}"
-            )
-        name = data[size + 1 :].decode("utf-8", "backslashreplace")
-        for block, _ in self._ram.dirty_runs():
-            if block.idstr == name:
-                self._last_block = block
-                return block
-        raise QemuError(f"MIG_RP_MSG_REQ_PAGES has no block '{name}'")
-
-    async def _request(self, block: RAMBlock | None, data: bytes) -> None:
-        start, length = _REQUEST.unpack(data)
-        if block is None:
-            raise QemuError("MIG_RP_MSG_REQ_PAGES has no previous block")
-        mask = block.page_size - 1
-        if start & mask or length & mask:
-            raise QemuError(f"MIG_RP_MSG_REQ_PAGES: Misaligned page request, start: {start} len: {length}")
-        if not length or start + length > block.used_length:
-            raise QemuError(
-                f"MIG_RP_MSG_REQ_PAGES request overrun, start=0x{start:x} len=0x{length:x} "
-                f"blocklen=0x{block.used_length:x}"
-            )
-        self._vm.trace("migrate_handle_rp_req_pages", rbname=block.idstr, start=start, len=length)
-        self._outgoing.mig.stats.postcopy_requests += 1
-        first, n = start >> TARGET_PAGE_BITS, length >> TARGET_PAGE_BITS
+    async def requested(self, block: RAMBlock, first: int, n: int) -> None:
+        """The destination waits for these pages; raises QemuError."""
         if self._outgoing.preempt is None or self._outgoing.preempt.early:
             # QEMU does not wake for it when the limit is reached: it is first in the next window.
             self._ram.request(block, first, n)
         else:
             await self._ram.send_urgent(block, first, n)
-
-    def forget_block(self) -> None:
-        """A new connection: its first request names the block."""
-        self._last_block = None
 
     # --- commands -------------------------------------------------------------------------------------
 

@@ -19,30 +19,28 @@ from fakeqemu.error import QemuError
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import state as st
 from fakeqemu.migration.outgoing import GivenUp
-from fakeqemu.migration.received_bitmap import BITMAP_ENDING, bitmap_size, missing_runs
 from fakeqemu.migration.return_path import ReturnPath
-from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream import section
 from fakeqemu.migration.stream.qemu_file import QEMUFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from typing import Any
 
     from fakeqemu.host.channel import Channel
     from fakeqemu.host.sync import Future
     from fakeqemu.migration.outgoing import Outgoing
-    from fakeqemu.migration.postcopy_ram import PostcopySource
     from fakeqemu.migration.ram import RAMHandlers
+    from fakeqemu.system.ramblock import PageRuns, RAMBlock
 
 
 class SourceRecovery:
     """The source's half."""
 
-    __slots__ = ("_ack", "_bitmaps", "_channel", "_failed", "_outgoing", "_postcopy", "_ram", "_vm", "_wakeup")
+    __slots__ = ("_ack", "_bitmaps", "_channel", "_failed", "_outgoing", "_ram", "_vm", "_wakeup")
 
-    def __init__(self, postcopy: PostcopySource, outgoing: Outgoing, ram: RAMHandlers) -> None:
-        self._postcopy = postcopy
+    def __init__(self, outgoing: Outgoing, ram: RAMHandlers) -> None:
         self._outgoing = outgoing
         self._ram = ram
         self._vm = outgoing.vm
@@ -86,7 +84,6 @@ class SourceRecovery:
         outgoing, mig = self._outgoing, self._outgoing.mig
         self._ack = self._failed = False
         self._bitmaps = [block.idstr for block, _ in self._ram.dirty_runs()]
-        self._postcopy.forget_block()
         self._use(channel)
         if outgoing.preempt is not None:
             outgoing.preempt.main_connected()
@@ -97,15 +94,32 @@ class SourceRecovery:
         assert f is not None
         for name in list(self._bitmaps):
             section.put_command(f, section.MIG_CMD_RECV_BITMAP, bytes((len(name.encode()),)) + name.encode())
-        await f.flush()
-        await self._until(lambda: not self._bitmaps)
+        self._vm.trace("ram_dirty_bitmap_sync_wait")
+        await self._said("resume_prepare() failure detected: -1", self._bitmaps_came(f))
         if outgoing.preempt is not None:
             await outgoing.preempt.establish("postcopy_do_resume: postcopy_preempt_establish_channel(): -1")
         self._ram.restart()
         section.put_command(f, section.MIG_CMD_POSTCOPY_RESUME)
-        await f.flush()
-        await self._until(lambda: self._ack)
+        await self._said("handshake failed: -1", self._acknowledged(f))
         mig.set_state(st.POSTCOPY_ACTIVE)
+
+    async def _bitmaps_came(self, f: QEMUFile) -> None:
+        await f.flush()
+        await self._vm.faults.pass_through("ram_dirty_bitmap_sync_wait")
+        await self._until(lambda: not self._bitmaps)
+
+    async def _acknowledged(self, f: QEMUFile) -> None:
+        await f.flush()
+        await self._vm.faults.pass_through("savevm_send_postcopy_resume")
+        await self._until(lambda: self._ack)
+
+    async def _said(self, line: str, step: Coroutine[Any, Any, None]) -> None:
+        """Do a step of the resume, and say on stderr when it fails; raises what it raises."""
+        try:
+            await step
+        except (QemuError, GivenUp):
+            self._vm.error_report(f"postcopy_do_resume: {line}")
+            raise
 
     async def _disconnect(self) -> None:
         """The link is broken: give its channel back."""
@@ -208,36 +222,14 @@ class SourceRecovery:
 
     # --- messages -------------------------------------------------------------------------------------
 
-    async def reload_bitmap(self, data: bytes, f: QEMUFile) -> None:
-        """A block's bitmap: what the destination lacks is what is left to send. QEMU: ram_dirty_bitmap_reload"""
-        if len(data) < 1 or len(data) != 1 + data[0]:
-            raise QemuError("MIG_RP_MSG_RECV_BITMAP missing block name")
-        name = data[1:].decode("utf-8", "backslashreplace")
-        found = [(block, runs) for block, runs in self._ram.dirty_runs() if block.idstr == name]
-        if not found:
-            raise QemuError(f"MIG_RP_MSG_RECV_BITMAP has invalid block name '{name}'")
-        block, _ = found[0]
-        if self._outgoing.mig.state != st.POSTCOPY_RECOVER:
-            raise QemuError(f"Reload bitmap in incorrect state {self._outgoing.mig.state}")
-        self._vm.trace("ram_dirty_bitmap_reload_begin", rbname=name)
-        size = await f.get_be64()
-        if size != bitmap_size(block.pages):
-            raise QemuError(
-                f"ramblock '{name}' bitmap size mismatch (0x{size:x} != 0x{bitmap_size(block.pages):x})"
-            )  # fmt: skip
-        bitmap = await f.get_buffer(size)
-        ending = await f.get_be64()
-        if ending != BITMAP_ENDING:
-            raise QemuError(f"ramblock '{name}' end mark incorrect: 0x{ending:x}")
-        self._ram.set_left(block, missing_runs(bitmap, block.pages))
-        if name in self._bitmaps:
-            self._bitmaps.remove(name)
+    def bitmap_came(self, block: RAMBlock, missing: PageRuns) -> None:
+        """What the destination lacks of a block is what is left to send."""
+        self._ram.set_left(block, missing)
+        if block.idstr in self._bitmaps:
+            self._bitmaps.remove(block.idstr)
         self._wake()
 
-    def resume_ack(self, value: int) -> None:
+    def resume_ack_came(self) -> None:
         """The destination is ready to go on."""
-        self._vm.trace("source_return_path_thread_resume_ack", v=value)
-        if value != rp.RESUME_ACK_VALUE:
-            raise QemuError(f"illegal resume_ack value {value}")
         self._ack = True
         self._wake()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from fakeqemu.error import QemuError
+from fakeqemu.migration.page_requests import PageRequests, Refused, data_of
 from fakeqemu.migration.stream import return_path as rp
 from fakeqemu.migration.stream.qemu_file import EndOfStream, strerror
 
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from fakeqemu.host.sync import Task
     from fakeqemu.migration.outgoing import Outgoing
 
+_SIZE_MAX = (1 << 64) - 1
+
 
 class ReturnPath:
     """The return path of one outgoing migration: a task that ends with SHUT or with an error."""
 
-    __slots__ = ("_f", "_outgoing", "_task", "answered", "failed")
+    __slots__ = ("_f", "_outgoing", "_requests", "_task", "answered", "failed")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
@@ -32,6 +35,7 @@ class ReturnPath:
         self._task: Task | None = None
         assert outgoing.f is not None
         self._f = outgoing.f
+        self._requests = PageRequests(outgoing)
 
     def open(self) -> None:
         self._task = self._outgoing.mig.start(self._run(), "mig/src/return")
@@ -58,7 +62,7 @@ class ReturnPath:
         except EndOfStream as err:
             self._lost(err)
         except QemuError as err:
-            self._fail(err.desc)
+            self._fail(err)
         vm.trace("source_return_path_thread_end")
         self.answered.set()
         if self.failed and self._outgoing.postcopy is not None:
@@ -66,21 +70,26 @@ class ReturnPath:
 
     def _lost(self, err: EndOfStream) -> None:
         """The connection is gone. Older releases hear of it when they write: to a descriptor that was closed for it."""
-        f = self._f
         if self._outgoing.vm.compat.migration_return_path_errors:
-            self._fail(err.reason)
-            return
-        self.failed = True
-        if f.write_error is None:
-            f.write_error = QemuError(f"Unable to write to {f.kind}: {strerror(errno.EBADF)}")
+            self._fail(QemuError(err.reason))
+        else:
+            self._close()
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, err: QemuError) -> None:
         self.failed = True
         vm = self._outgoing.vm
         if vm.compat.migration_return_path_errors:
-            self._outgoing.mig.set_error(QemuError(text))
+            self._outgoing.mig.set_error(err)
         else:
-            vm.error_report(f"RP: {text}")
+            vm.error_report(err.old if isinstance(err, Refused) else f"RP: {err.desc}")
+            self._close()
+
+    def _close(self) -> None:
+        """(older releases) Whoever listens closes the channel when it has heard enough."""
+        f = self._f
+        self.failed = True
+        if f.write_error is None:
+            f.write_error = QemuError(f"Unable to write to {f.kind}: {strerror(errno.EBADF)}")
 
     async def _read_messages(self) -> None:
         f, vm = self._f, self._outgoing.vm
@@ -90,14 +99,15 @@ class ReturnPath:
             await vm.faults.pass_through("source_return_path_thread_loop_top")
             kind, length = rp.HEADER.unpack(await f.get_buffer(rp.HEADER.size))
             known = rp.MESSAGES.get(kind)
-            if known is None or length > rp.MAX_LENGTH:
+            if known is None:
                 raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")
             name, expected = known
-            if expected >= 0 and length != expected:
+            if expected not in (-1, length) or length > rp.MAX_LENGTH:
+                # No blank in between, and any length as an unsigned -1: QEMU prints it like that.
                 raise QemuError(
-                    f"Received '{name}' message (0x{kind:04x}) with incorrect length {length} expecting {expected}"
+                    f"Received '{name}' message (0x{kind:04x}) withincorrect length {length} expecting {expected & _SIZE_MAX}"
                 )
-            data = await f.get_buffer(length)
+            data = await data_of(f, kind, length)
             if kind == rp.MIG_RP_MSG_SHUT:
                 value = rp.be32(data)
                 vm.trace("source_return_path_thread_shut", sibling_error=value)
@@ -111,8 +121,5 @@ class ReturnPath:
                     self._outgoing.postcopy.pong(rp.be32(data))
             elif kind == rp.MIG_RP_MSG_SWITCHOVER_ACK:
                 self._outgoing.switchover_ack.received()
-            elif self._outgoing.postcopy is not None:
-                await self._outgoing.postcopy.message(kind, data, f)
             else:
-                # Pages, bitmaps and resume belong to postcopy, which this migration is not.
-                raise QemuError(f"Received invalid message 0x{kind:04x} length 0x{length:04x}")
+                await self._requests.message(kind, data, f)

@@ -13,6 +13,7 @@ QEMU: migration/tls.c
 from __future__ import annotations
 
 from fakeqemu.error import QemuError
+from fakeqemu.migration.channel import MULTIFD, PREEMPT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,16 +43,18 @@ def check(vm: Machine) -> None:
             raise session_tlslite.missing()
 
 
-async def connect(vm: Machine, channel: Channel, address: MigrationAddress, kind: str) -> Channel:
+async def connect(
+    vm: Machine, channel: Channel, address: MigrationAddress, kind: str, *, further: str = ""
+) -> Channel:  # fmt: skip
     """(source) The encrypted channel over one that was just opened; raises QemuError, and closes it.
 
     QEMU: migration_tls_channel_connect
     """
     options = vm.migration.options
     hostname = options.get("tls-hostname") or address.get("host")
-    vm.trace("migration_tls_outgoing_handshake_start", hostname=hostname)
     try:
-        await vm.faults.pass_through("migration_tls_outgoing_handshake_start", hostname=hostname or "")
+        vm.faults.check("fake_migration_tls_get_creds", id=options.get("tls-creds"))
+        await _begin(vm, further, hostname or "")
         session = _new_session(find_credentials(vm, server=False))
         secure = await _handshake(vm, channel, session, kind, hostname=hostname, authz=None)
     except QemuError as err:
@@ -63,6 +66,19 @@ async def connect(vm: Machine, channel: Channel, address: MigrationAddress, kind
         raise
     vm.trace("migration_tls_outgoing_handshake_complete")
     return secure
+
+
+async def _begin(vm: Machine, further: str, hostname: str) -> None:
+    """A handshake of the source begins; raises QemuError."""
+    if further == MULTIFD:
+        vm.trace("multifd_tls_outgoing_handshake_start", hostname=hostname)
+        await vm.faults.pass_through("multifd_tls_outgoing_handshake_start", hostname=hostname)
+    elif further == PREEMPT:
+        vm.trace("postcopy_preempt_tls_handshake")
+        await vm.faults.pass_through("postcopy_preempt_tls_handshake", hostname=hostname)
+    else:
+        vm.trace("migration_tls_outgoing_handshake_start", hostname=hostname)
+        await vm.faults.pass_through("migration_tls_outgoing_handshake_start", hostname=hostname)
 
 
 class Handshake:
@@ -89,6 +105,7 @@ async def accept(vm: Machine, channel: Channel, kind: str, on_channel: Callable[
     incoming = vm.migration.incoming
     assert incoming is not None
     try:
+        vm.faults.check("fake_migration_tls_get_creds", id=vm.migration.options.get("tls-creds"))
         session = _new_session(find_credentials(vm, server=True))
     except QemuError as err:
         vm.error_report(err.desc)
@@ -162,6 +179,7 @@ def find_credentials(vm: Machine, *, server: bool) -> TLSCreds:
 def _new_session(creds: TLSCreds) -> Any:
     from fakeqemu.crypto.tlssession import new_session
 
+    creds.vm.faults.check("qcrypto_tls_session_new")
     return new_session(creds)
 
 

@@ -78,4 +78,20 @@ ROWS: tuple[CompatRow, ...] = (
         (((), True), ((8, 0), False)),
         "Before, a second connection at the beginning of the migration; later, when it turns to postcopy.",
     ),
+    CompatRow(
+        "migration_snapshot_words",
+        "A background snapshot whose memory cannot be watched says so.",
+        (((), False), ((11, 0), True)),
+        "`Failed to start write tracking`; before, the migration fails without an error-desc.",
+    ),
+    CompatRow(
+        "migration_userfault_words",
+        "How a destination says that its kernel does not tell of missing pages.",
+        (
+            ((), "postcopy_ram_supported_by_host: userfaultfd not available"),
+            ((8, 2), "Userfaultfd not available"),
+        ),
+        "What comes before the colon and the reason.",
+        ("postcopy_ram_supported_by_host: userfaultfd not available", "Userfaultfd not available"),
+    ),
 )

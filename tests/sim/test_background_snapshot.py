@@ -186,15 +186,22 @@ def test_pages_that_only_count_take_their_time(world: SimWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    "point",
-    ["ram_write_tracking_ramblock_start", "fake_bg_migration_completion", "vmstate_save", "fake_ram_save_setup"],
+    ("point", "left"),
+    [
+        # Before its memory is frozen, the guest stays as it was stopped for that (seen on 7.2.22, 10.0.13 and 11.1.2).
+        ("ram_write_tracking_ramblock_start", "paused"),
+        ("vmstate_save", "paused"),
+        ("migration_completion_file_err", "running"),
+        ("fake_ram_save_setup", "running"),
+    ],
 )
-def test_a_snapshot_that_fails_leaves_the_guest_running(world: SimWorld, point: str) -> None:
+def test_a_snapshot_that_fails_leaves_the_guest_well(world: SimWorld, point: str, left: str) -> None:
     source = machine(world, "source")
     Injector(source.vm).add(Rule(point, Fail(), times=1))
     source.execute("migrate", uri="file:/tmp/snapshot")
     world.run_until(lambda: source.vm.migration.state == "failed")
-    assert source.execute("query-status")["status"] == "running"
+    assert source.execute("query-status")["status"] == left
+    source.execute("cont")
     assert source.execute("query-migrate")["error-desc"]
     ram = source.vm.ram_blocks[0]
     assert ram.guard is None
