@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.testing.emulator import Emulator
-from tests.interop._machines import OURS, REAL, Relay, Start
+from tests.interop._machines import OURS, REAL, Relay, Start, stderr_of
 from tests.interop.test_migration_real import pattern
 
 pytestmark = pytest.mark.real_qemu
@@ -19,13 +19,18 @@ DELAY_MS = 100
 
 
 async def begin(
-    start_vm: Start, directory: Path, kinds: tuple[str, str], version: str, *argv: str
+    start_vm: Start,
+    directory: Path,
+    kinds: tuple[str, str],
+    version: str,
+    *argv: str,
+    capabilities: tuple[str, ...] = (),
 ) -> tuple[Emulator, Emulator, Relay]:
     """Primary, secondary and the link between them, when both run."""
     (directory / "primary.ram").write_bytes(pattern())
     primary = await start_vm(kinds[0], "primary", *(argv if kinds[0] == OURS else ()), version=version)
     secondary = await start_vm(kinds[1], "secondary", "-incoming", "defer", version=version)
-    switched = ["events", "x-colo", *(["return-path"] if version == "11.1" else [])]
+    switched = ["events", "x-colo", *(["return-path"] if version == "11.1" else []), *capabilities]
     for vm in (primary, secondary):
         capabilities = [{"capability": name, "state": True} for name in switched]
         await vm.execute("migrate-set-capabilities", {"capabilities": capabilities})
@@ -108,3 +113,56 @@ async def test_pages_that_changed_reach_a_real_secondary(start_vm: Start, direct
     found = (directory / "secondary.ram").read_bytes()
     assert found[1 << 20 :] == pattern()[1 << 20 :]
     assert found[: 1 << 20] != pattern()[: 1 << 20]
+
+
+#: what pages can travel as, beside plain ones
+WAYS = [("11.1", "multifd"), ("11.1", "xbzrle"), ("10.0", "xbzrle"), ("7.2", "xbzrle")]
+
+
+@pytest.mark.parametrize(("version", "capability"), WAYS)
+@pytest.mark.parametrize("kinds", DIRECTIONS, ids=["to-real", "from-real"])
+async def test_checkpoints_go_over_other_channels_and_as_deltas(
+    start_vm: Start, directory: Path, kinds: tuple[str, str], version: str, capability: str
+) -> None:
+    busy = ("-fake", "guest.dirty-rate=16M,guest.working-set=1M")
+    primary, secondary, relay = await begin(start_vm, directory, kinds, version, *busy, capabilities=(capability,))
+    await runs(4, primary, secondary)
+    await relay.cut()
+    await told_of_the_end(secondary)
+    await go_on_alone(secondary)
+    found = (directory / "secondary.ram").read_bytes()
+    assert found[1 << 20 :] == pattern()[1 << 20 :]
+    if kinds[0] == OURS:
+        assert found[: 1 << 20] != pattern()[: 1 << 20]
+    else:
+        assert found == pattern()  # nobody is there who writes
+
+
+async def cut_a_page_channel(relay: Relay) -> None:
+    """Break the last connection that was made, both ways."""
+    for writer in relay._writers[-2:]:
+        writer.close()
+
+
+@pytest.mark.parametrize("kinds", [*DIRECTIONS, (REAL, REAL), (OURS, OURS)], ids="-to-".join)
+async def test_a_broken_page_channel_ends_the_primarys_checkpoints_alone(
+    start_vm: Start, directory: Path, kinds: tuple[str, str]
+) -> None:
+    primary, secondary, relay = await begin(start_vm, directory, kinds, "11.1", capabilities=("multifd",))
+    await runs(2, primary, secondary)
+    await cut_a_page_channel(relay)
+    assert await told_of_the_end(primary) == {"mode": "primary", "reason": "error"}
+    assert await primary.execute("query-migrate") == {
+        "status": "colo",
+        "error-desc": "Unable to write to socket: Broken pipe",
+    }
+    assert (await secondary.execute("query-migrate"))["status"] == "colo"
+    assert not [event for event in secondary.events if event["event"] == "COLO_EXIT"]
+    await go_on_alone(primary)
+    # A real one says EINVAL now and then: by what it was about when it noticed.
+    said = [line.partition(": ")[2] for line in stderr_of(primary).splitlines()]
+    reasons = ("Operation not permitted", *(("Invalid argument",) if kinds[0] == REAL else ()))
+    assert said[0] in [f"Can't send COLO message: {reason}" for reason in reasons]
+    assert said == [said[0], said[0], "Unable to write to socket: Broken pipe"]
+    assert await told_of_the_end(secondary) == {"mode": "secondary", "reason": "error"}
+    await go_on_alone(secondary)
