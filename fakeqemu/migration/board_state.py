@@ -33,6 +33,7 @@ def make_ready(vm: Machine, data: str, description: dict[str, Any], instance_id:
     state = StockState(_reader(*key, description))
     if state.data:
         state.text  # noqa: B018 - made at the first look
+        state.is_made_alike(b"", 0)  # and so is what it is compared by
     vm.savevm.ready[key] = state
 
 

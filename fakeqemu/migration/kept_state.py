@@ -84,7 +84,7 @@ class KeptState:
                 entry.stock = stock.holding(await self._f.get_buffer(size))
                 return
             if await self._has_other_places(entry, stock):
-                entry.stock = stock.holding(await vmdesc.consume(self._f, stock.desc))
+                entry.stock = stock.holding(await vmdesc.consume(self._f, stock.desc, stock.fixed))
                 return
             self._described = await self._find()
         own = self._described.get((entry.idstr, entry.instance_id))
@@ -93,8 +93,11 @@ class KeptState:
             return
         own = further_cpus.with_places(own, further_cpus.places_of(stock.desc))
         size = vmdesc.described_size(own)
-        is_whole = self._ends_at(entry, size) and self._has_heads(own, size)
-        entry.stock = StockState.of(await (self._f.get_buffer(size) if is_whole else vmdesc.consume(self._f, own)), own)
+        # What is known of a virtio device holds for one of its size.
+        fixed = stock.fixed if size == len(stock.data) else {}
+        is_whole = not fixed and self._ends_at(entry, size) and self._has_heads(own, size)
+        body = self._f.get_buffer(size) if is_whole else vmdesc.consume(self._f, own, fixed)
+        entry.stock = StockState.of(await body, own)
 
     def _has_heads(self, desc: dict[str, Any], size: int) -> bool:
         """Whether all subsections that are described stand in the body that has come."""
@@ -104,14 +107,14 @@ class KeptState:
     async def _undescribed(self, entry: SaveStateEntry, stock: StockState) -> StockState:
         """A section that the stream says nothing of: as this machine would have it, or up to where the next one begins."""
         try:
-            size = len(run_sync(vmdesc.consume(QEMUFile.over(self._ahead()), stock.desc)))
+            size = len(run_sync(vmdesc.consume(QEMUFile.over(self._ahead()), stock.desc, stock.fixed)))
         except LoadError:
             size = -1
         if self._has_footer(entry) and (size < 0 or not self._ends_at(entry, size)):
             found = await self._end_of(entry)
             if found is not None:
                 return stock.holding(await self._f.get_buffer(found))
-        return stock.holding(await vmdesc.consume(self._f, stock.desc))
+        return stock.holding(await vmdesc.consume(self._f, stock.desc, stock.fixed))
 
     def _has_footer(self, entry: SaveStateEntry) -> bool:
         return entry.load_section_id >= 0 and has_footers(self._vm.migration.settings)
@@ -163,7 +166,7 @@ class KeptState:
             return size
         # Subsections may be missing: what is there tells. None is there that the captured machine has not sent.
         try:
-            size = len(run_sync(vmdesc.consume(QEMUFile.over(self._ahead()), stock.desc)))
+            size = len(run_sync(vmdesc.consume(QEMUFile.over(self._ahead()), stock.desc, stock.fixed)))
         except LoadError:
             return None
         return size if self._ends_at(entry, size) else None

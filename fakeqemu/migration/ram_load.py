@@ -134,7 +134,7 @@ class RAMLoadHandlers(SaveVMHandlers):
 
     async def _load_block_list(self, f: QEMUFile, total: int) -> None:
         self._last_block = None
-        while total > 0:
+        while total:  # lengths that do not add up are not noticed: what follows is taken for another block
             name, length = await f.take_counted_string(), await f.take_uint(8)
             self.fault_check("fake_parse_ramblocks", name=name)
             block = self._find(name)
@@ -152,7 +152,7 @@ class RAMLoadHandlers(SaveVMHandlers):
                 self._check_address(block, await f.take_uint(8))
             if self._vm.savevm.capability("mapped-ram"):
                 await self._load_mapped(f, block)
-            total -= length
+            total = total - length & _SIZE_MASK
             if f.end is not None:
                 raise f.end
         if self._vm.savevm.capability("mapped-ram"):

@@ -226,13 +226,14 @@ class StockState:
     A record of a device's state is long, and most machines never migrate: it is read by `read` at the first use.
     """
 
-    __slots__ = ("_data", "_desc", "_heads", "_read", "_text")
+    __slots__ = ("_data", "_desc", "_fixed", "_marks", "_read", "_text")
 
     def __init__(self, read: Callable[[], tuple[bytes, dict[str, Any]]]) -> None:
         self._read = read
         self._data: bytes | None = None
         self._desc: dict[str, Any] | None = None
-        self._heads: tuple[tuple[int, bytes], ...] | None = None
+        self._marks: tuple[tuple[int, bytes], ...] | None = None
+        self._fixed: dict[tuple[str, str, int], tuple[int, bytes]] | None = None
         self._text: bytes | None = None
 
     @classmethod
@@ -247,14 +248,23 @@ class StockState:
         return other
 
     def is_made_alike(self, data: bytes | bytearray, at: int) -> bool:
-        """Whether what stands there has its subsections where this state has them."""
-        if self._heads is None:
+        """Whether what stands there has its subsections where this state has them, and in them what has to be the same."""
+        if self._marks is None:
             from fakeqemu.migration.stream.vmdesc import subsection_heads
 
-            own = self.data
             heads = dict.fromkeys(subsection_heads(self.desc, possible=True))
-            self._heads = tuple((found, head) for head in heads if (found := own.find(head)) >= 0)
-        return all(data.startswith(head, at + found) for found, head in self._heads)
+            places = [(place, head) for head in heads for place in _places(self.data, head)]
+            self._marks = (*places, *self.fixed.values())
+        return all(data.startswith(mark, at + place) for place, mark in self._marks)
+
+    @property
+    def fixed(self) -> dict[tuple[str, str, int], tuple[int, bytes]]:
+        """Fields that have to be the same where this state comes from: their places and contents (stream/vmdesc.py)."""
+        if self._fixed is None:
+            from fakeqemu.migration.stream.vmdesc import fixed_fields
+
+            self._fixed = fixed_fields(self.desc, self.data)
+        return self._fixed
 
     @property
     def data(self) -> bytes:
@@ -284,6 +294,15 @@ class StockState:
 
             self._text = dumps(self.desc)
         return self._text
+
+
+def _places(data: bytes, part: bytes) -> list[int]:
+    """Where `part` stands in `data`."""
+    places, at = [], data.find(part)
+    while at >= 0:
+        places.append(at)
+        at = data.find(part, at + 1)
+    return places
 
 
 class Blocker:

@@ -196,14 +196,16 @@ def arguments(case: Case) -> list[str]:
     return result
 
 
-def real_outcome(command: list[str], case: Case, *, exits: bool) -> Outcome:
-    """What becomes of the stream at a real QEMU. `exits`: it ends when the load fails, and cannot be asked after."""
+def real_outcome(command: list[str], case: Case, *, exits: bool, line: tuple[str, ...] = ()) -> Outcome:
+    """What becomes of the stream at a real QEMU. `exits`: it ends when the load fails, and cannot be asked after; `line`: what
+    the destination is started with, where the case does not say.
+    """
     near, far = socket.socketpair()
     near.settimeout(PATIENCE_S)
     with tempfile.TemporaryDirectory(prefix="damage") as folder, near:
         path, errors = f"{folder}/s", Path(folder, "stderr")
         with errors.open("wb") as stderr:
-            process = _start(command, arguments(case), far, stderr)
+            process = _start(command, list(line) or arguments(case), far, stderr)
         try:
             outcome = _ask(process, near, path, case, exits=exits)
         except TimeoutError:

@@ -18,14 +18,14 @@ import errno
 import re
 
 from fakeqemu.migration.stream import vmdesc_virtio
-from fakeqemu.migration.stream.qemu_file import EndOfStream, c_string
+from fakeqemu.migration.stream.qemu_file import EndOfStream, QEMUFile, c_string
+from fakeqemu.migration.stream.section import QEMU_VM_SECTION_FOOTER
 from fakeqemu.migration.stream.vmstate import LoadError, next_subsection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
-
-    from fakeqemu.migration.stream.qemu_file import QEMUFile
 
 #: what makes equal names of fields different ones
 _NUMBER = re.compile(r"\[\d+\]$")
@@ -38,6 +38,11 @@ _MAX_SIZE, _MAX_EFFORT = 1 << 26, 1 << 20
 _MAX_DEPTH = 32
 #: kinds of fields that have members of a description beside their own
 _INLINE = ("tmp", "vstruct")
+#: stands behind a body, where the end of the stream would not: whether a subsection comes is asked there
+_BEHIND = bytes((QEMU_VM_SECTION_FOOTER,))
+#: kinds that are the same on both sides end like this; of those, what a property of the device sets
+_EQUAL = " equal"
+_SETTINGS = ("log_max",)
 
 
 def dumps(value: Any) -> bytes:
@@ -100,22 +105,105 @@ def _field_effort(field: object, depth: int) -> int:
     return -1 if inside < 0 else (1 + inside) * count
 
 
-async def consume(f: QEMUFile, desc: dict[str, Any]) -> bytes:
-    """Read the body of a section as its description says; returns the bytes.
+#: which of a state's fields that are the same on both sides: name of the state, name of the field, how many came before
+Fixed = tuple[str, str, int]
 
-    Raises LoadError, in the words of the state that the description is of, when bytes are missing, and for a subsection that
-    it does not know.
+
+class _Parts:
+    """What was read of a section."""
+
+    __slots__ = ("_counts", "_expected", "pieces", "size")
+
+    def __init__(self, expected: dict[Fixed, tuple[int, bytes]] | None = None) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+        self._counts: dict[tuple[str, str], int] = {}
+        self._expected = expected or {}
+
+    @property
+    def front(self) -> int:
+        return self._expected.get(_VIRTIO_FRONT, (-1, b""))[0]
+
+    def add(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self.size += len(data)
+
+    def add_fixed(self, state: str, field: str, data: bytes) -> None:
+        """Raises LoadError for what is not as it is here."""
+        number = self._counts.get((state, field), 0)
+        self._counts[state, field] = number + 1
+        key = state, field, number
+        _, here = self._expected.get(key, (0, data))
+        if here != data:
+            text = f"{int.from_bytes(here, 'big'):x} != {int.from_bytes(data, 'big'):x}"
+            raise LoadError(text, old_lines=[text])
+        self.add(data)
+
+
+def fixed_fields(desc: dict[str, Any], data: bytes) -> dict[Fixed, tuple[int, bytes]]:
+    """Those fields of a body that are the same on both sides, and where they stand."""
+    fixed: dict[Fixed, tuple[int, bytes]] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for state, field, at, size in _fixed_places(desc, 0) if _has_fixed(desc) else ():
+        number = counts.get((state, field), 0)
+        counts[state, field] = number + 1
+        fixed[state, field, number] = at, data[at : at + size]
+    for field in desc.get("fields", ()):
+        if field.get("type") == vmdesc_virtio.VIRTIO:
+            fixed[_VIRTIO_FRONT] = vmdesc_virtio.front_size(data), b""
+    return fixed
+
+
+def _fixed_places(desc: dict[str, Any], at: int) -> Iterator[tuple[str, str, int, int]]:
+    """State, name, place and size of each such field. Nothing is read: sizes are told, of structs with all that they have."""
+    for field in desc.get("fields", ()):
+        struct, count = field.get("struct"), field.get("array_len", 1)
+        if _is_fixed(field):
+            yield desc.get("vmsd_name", ""), field["name"], at, field["size"]
+        elif struct is not None and _has_fixed(struct):
+            for number in range(count):
+                yield from _fixed_places(struct, at + number * field["size"])
+        at += _field_size(field)
+    for sub in desc.get("subsections", ()):
+        at += 1 + 1 + len(sub["vmsd_name"].encode()) + 4
+        yield from _fixed_places(sub, at)
+        at += described_size(sub)
+
+
+def _has_fixed(desc: dict[str, Any]) -> bool:
+    fields = desc.get("fields", ())
+    return (
+        any(_is_fixed(field) for field in fields)
+        or any(_has_fixed(sub) for sub in desc.get("subsections", ()))
+        or any(_has_fixed(field["struct"]) for field in fields if "struct" in field)
+    )
+
+
+#: where the first subsection of a virtio device stands, if the whole has the same size
+_VIRTIO_FRONT = (vmdesc_virtio.VIRTIO, "", 0)
+
+
+def _is_fixed(field: dict[str, Any]) -> bool:
+    kind: str = field.get("type", "")
+    return kind.endswith(_EQUAL) and field["name"] not in _SETTINGS and "array_len" not in field
+
+
+async def consume(f: QEMUFile, desc: dict[str, Any], expected: dict[Fixed, tuple[int, bytes]] | None = None) -> bytes:
+    """Read the body of a section as its description says; returns the bytes. `expected`: `fixed_fields` of this machine's.
+
+    Raises LoadError, in the words of the state that the description is of, when bytes are missing, for a subsection that it
+    does not know, and for a field that is not as expected.
     """
-    parts: list[bytes] = []
+    parts = _Parts(expected)
     await _consume_state(f, desc, parts)
-    return b"".join(parts)
+    return b"".join(parts.pieces)
 
 
-async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:
+async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: _Parts) -> None:
     name = desc.get("vmsd_name", "")
     for field in desc.get("fields", []):
         try:
-            await _consume_field(f, field, parts)
+            await _consume_field(f, field, parts, name)
         except EndOfStream as err:
             chain = f"Failed to load {name} state: stream error: -{err.errno}"
             raise LoadError(chain, err.errno, [f"Failed to load {name}:{_own_name(field['name'], desc)}"]) from None
@@ -125,16 +213,20 @@ async def _consume_state(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) 
         await _consume_subsections(f, desc, parts)
 
 
-async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes]) -> None:
+async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: _Parts, state: str) -> None:
     # The description of a scratch copy stands in the field itself.
     kind = field.get("type")
     struct = field if kind in _INLINE else field.get("struct")
     count = field.get("array_len", 1)
     if struct is None and (kind == vmdesc_virtio.VIRTIO or kind in vmdesc_virtio.ELEMENTS):
-        parts.append(await _consume_element(f, field))
+        parts.add(await _consume_element(f, field, parts.front))
         return
     if struct is None:
-        parts.append(await f.get_buffer(field["size"] * count))
+        data = await f.get_buffer(field["size"] * count)
+        if _is_fixed(field):
+            parts.add_fixed(state, field["name"], data)
+        else:
+            parts.add(data)
         return
     for _ in range(count):
         await _consume_state(f, struct, parts)
@@ -142,39 +234,41 @@ async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: list[bytes])
             raise f.end
 
 
-async def _consume_element(f: QEMUFile, field: dict[str, Any]) -> bytes:
-    """A field that has a reader of its own, which prints what it misses and has no words for those above."""
+async def _consume_element(f: QEMUFile, field: dict[str, Any], front: int) -> bytes:
+    """A field that has a reader of its own, which prints what it misses and has no words for those above. `front`: size of what
+    stands before the subsections, -1 if nobody knows.
+    """
     kind: str = field["type"]
     chain = f"Failed to load element of type {kind} for {field['name']}"
     try:
         if kind == vmdesc_virtio.VIRTIO:
-            return await _consume_virtio(f, field["size"])
-        parts: list[bytes] = []
+            return await _consume_virtio(f, field["size"], front)
+        parts = _Parts()
         await _consume_state(f, vmdesc_virtio.ELEMENTS[kind], parts)
-        return b"".join(parts)
+        return b"".join(parts.pieces)
     except EndOfStream as err:
         raise LoadError(chain, err.errno) from None
     except LoadError as err:
         raise LoadError(chain, err.errno, err.old_lines, [*err.lines, err.desc]) from None
 
 
-async def _consume_virtio(f: QEMUFile, size: int) -> bytes:
+async def _consume_virtio(f: QEMUFile, size: int, front: int) -> bytes:
     ended = f.end
     data = await f.peek(size)
     if ended is None:
         f.end = None  # only looked at
-    desc = vmdesc_virtio.described(data)
+    desc = vmdesc_virtio.described(vmdesc_virtio.front_size(data) if front < 0 else front)
     if desc is None:
         return await f.get_buffer(size)
-    part = f.over(data)
-    parts: list[bytes] = []
+    part = QEMUFile.over(data + _BEHIND if len(data) == size else data)
+    parts = _Parts()
     try:
         await _consume_state(part, desc, parts)
     except LoadError:
         if part.end is None or len(data) < size:
             raise
         return await f.get_buffer(size)  # something else: what stands behind it will be missed
-    return await f.get_buffer(sum(map(len, parts)))
+    return await f.get_buffer(parts.size)
 
 
 def _own_name(name: str, desc: dict[str, Any]) -> str:
@@ -192,7 +286,7 @@ def _own_name(name: str, desc: dict[str, Any]) -> str:
     return base if numbers == [1] or (len(numbers) > 1 and numbers == list(range(len(numbers)))) else name
 
 
-async def _consume_subsections(f: QEMUFile, desc: dict[str, Any], parts: list[bytes]) -> None:
+async def _consume_subsections(f: QEMUFile, desc: dict[str, Any], parts: _Parts) -> None:
     name = desc["vmsd_name"]
     while (data := await next_subsection(f, name)) is not None:
         idstr = c_string(data)
@@ -200,7 +294,7 @@ async def _consume_subsections(f: QEMUFile, desc: dict[str, Any], parts: list[by
         if sub is None:
             raise LoadError(f"VM subsection '{idstr}' in '{name}' does not exist", errno.ENOENT)
         head = await f.take(2 + len(data) + 4)
-        parts.append(head)
+        parts.add(head)
         try:
             _check_version(sub, head[2 + len(data) :])
             await _consume_state(f, sub, parts)

@@ -71,13 +71,17 @@ SUBSECTIONS = [
 ELEMENTS: dict[str, Section] = {"virtqueue_extra_state": _PCI}
 
 
-def described(data: bytes) -> Section | None:
-    """What such a state is made of, of which this is the beginning; None where its subsections have not come."""
+def front_size(data: bytes) -> int:
+    """How much of such a state stands before its subsections; -1 where these have not come."""
     starts = [data.find(_head(sub["vmsd_name"])) for sub in SUBSECTIONS]
-    size = min((at for at in starts if at >= 0), default=-1)
-    if size < 0:
+    return min((at for at in starts if at >= 0), default=-1)
+
+
+def described(front: int) -> Section | None:
+    """What a state with such a front is made of; None for -1."""
+    if front < 0:
         return None
-    return {"vmsd_name": VIRTIO, "fields": _plain(("device", size)), "subsections": SUBSECTIONS}
+    return {"vmsd_name": VIRTIO, "fields": _plain(("device", front)), "subsections": SUBSECTIONS}
 
 
 def _head(name: str) -> bytes:
