@@ -25,6 +25,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`Error: Expected 'password' after 'vnc'`.",
     ),
     CompatRow(
+        "tls_reload_words",
+        "What is said of TLS credentials that cannot be read again.",
+        (((), "doesn't support to reload TLS credential"), ((11, 0, 0), "does not support reloading credentials")),
+        "The error of display-reload with tls-certs.",
+    ),
+    CompatRow(
         "vnc_audio_always",
         "A VNC client can have sound whether or not an audio back end was asked for.",
         (((), True), ((10, 0, 0), False)),

@@ -164,7 +164,7 @@ def qmp_display_reload(vm: Machine, *, type: str, tls_certs: bool = False) -> No
     if creds is None:
         raise QemuError("vnc tls is not enabled")
     if creds.type_name != "tls-creds-x509":
-        raise QemuError(f"{creds.type_name} doesn't support to reload TLS credential")
+        raise QemuError(f"{creds.type_name} {vm.compat.tls_reload_words}")
     creds.complete()
 
 
