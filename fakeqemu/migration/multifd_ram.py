@@ -35,10 +35,12 @@ LEGACY = "legacy"
 class Packer:
     """Collects pages into packets, and hands these to channels."""
 
-    __slots__ = ("_block", "_outgoing", "_payload")
+    __slots__ = ("_block", "_outgoing", "_payload", "_zeroes")
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
+        #: of each run of the packet, whether its pages are zero
+        self._zeroes: list[bool] = []
         #: the packet that is not full yet, and its pages' block
         self._payload: multifd.Payload | None = None
         self._block: RAMBlock | None = None
@@ -53,6 +55,7 @@ class Packer:
                 self._block = block
             taken = min(n, mp.PACKET_PAGES - payload.pages)
             payload.pages += taken
+            self._zeroes.append(zero)
             if zero:
                 payload.zero.append((first, taken))
             else:
@@ -66,8 +69,11 @@ class Packer:
     async def hand_over(self) -> None:
         """The packet goes as it is."""
         payload, self._payload = self._payload, None
+        zeroes, self._zeroes = self._zeroes, []
         if payload is not None:
             assert self._outgoing.multifd is not None
+            if payload.zero:
+                sort_out_zero_pages(payload, zeroes)
             await self._outgoing.multifd.send(payload)
 
     async def sync(self) -> None:
@@ -75,6 +81,47 @@ class Packer:
         assert self._outgoing.multifd is not None
         await self.hand_over()
         await self._outgoing.multifd.sync()
+
+
+def sort_out_zero_pages(payload: multifd.Payload, zeroes: list[bool]) -> None:
+    """Bring a packet's pages into the order in which QEMU leaves them when it has found the zero ones, `zeroes` among the runs.
+
+    It looks at each from the first on, and swaps one that is zero with the last that it has not looked at.
+
+    QEMU: multifd_send_zero_page_detect
+    """
+    if not payload.normal and len(payload.zero) == 1:
+        first, n = payload.zero[0]
+        payload.zero = [(first + 1, n - 1), (first, 1)] if n > 1 else payload.zero
+        return
+    pages: list[tuple[int, memoryview | None]] = []
+    normal, zero, buffers = iter(payload.normal), iter(payload.zero), iter(payload.data)
+    for is_zero in zeroes:
+        first, n = next(zero if is_zero else normal)
+        view = None if is_zero else memoryview(next(buffers))
+        for at in range(n):
+            data = None if view is None else view[at * TARGET_PAGE_SIZE : (at + 1) * TARGET_PAGE_SIZE]
+            pages.append((first + at, data))
+    looked, last = 0, len(pages) - 1
+    while looked <= last:
+        if pages[looked][1] is not None:
+            looked += 1
+            continue
+        pages[looked], pages[last] = pages[last], pages[looked]
+        last -= 1
+    payload.normal = _as_runs([page for page, _ in pages[:looked]])
+    payload.zero = _as_runs([page for page, _ in pages[looked:]])
+    payload.data = [data for _, data in pages[:looked] if data is not None]
+
+
+def _as_runs(pages: list[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for page in pages:
+        if runs and page == runs[-1][0] + runs[-1][1]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((page, 1))
+    return runs
 
 
 class MultiFDSink(PageSink):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a source puts on its multifd channels, a real QEMU's and ours: the same packets with the same pages.
+"""What a source puts on its multifd channels, a real QEMU's and ours: the same packets with the same pages in the same order.
 
 The other side is no emulator: it takes connections, keeps what comes, and breaks one where a test wants to.
 """
@@ -84,7 +84,7 @@ class Peer:
 
 @dataclass(frozen=True, order=True)
 class Packet:
-    """A packet without its number, and without the order in which its pages stand: a real QEMU sorts zero ones out by swaps."""
+    """A packet without its number."""
 
     flags: int
     allocated: int
@@ -121,7 +121,7 @@ def taken_apart(data: bytes, memory: bytes) -> tuple[int, list[Packet], list[int
         for page in flat(packet.normal):
             assert data[at : at + PAGE] == memory[page * PAGE :][:PAGE]
             at += PAGE
-        normal, zero = (tuple(sorted(flat(runs))) for runs in (packet.normal, packet.zero))
+        normal, zero = flat(packet.normal), flat(packet.zero)
         packets.append(Packet(packet.flags, packet.allocated, packet.next_packet_size, packet.block, normal, zero))
         numbers.append(packet.number)
     return channel_id, packets, numbers
