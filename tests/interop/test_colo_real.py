@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ async def begin(
     secondary = await start_vm(kinds[1], "secondary", "-incoming", "defer", version=version)
     switched = ["events", "x-colo", *(["return-path"] if version == "11.1" else []), *capabilities]
     for vm in (primary, secondary):
-        capabilities = [{"capability": name, "state": True} for name in switched]
-        await vm.execute("migrate-set-capabilities", {"capabilities": capabilities})
+        states = [{"capability": name, "state": True} for name in switched]
+        await vm.execute("migrate-set-capabilities", {"capabilities": states})
         await vm.execute("migrate-set-parameters", {"x-checkpoint-delay": DELAY_MS})
     await secondary.execute("migrate-incoming", {"uri": f"unix:{directory}/far"})
-    relay = Relay(directory / "near", directory / "far")
+    relay = (PageRelay if "multifd" in capabilities else Relay)(directory / "near", directory / "far")
     await relay.open()
     await primary.execute("migrate", {"uri": f"unix:{directory}/near"})
     await runs(1, primary, secondary)
@@ -138,10 +139,29 @@ async def test_checkpoints_go_over_other_channels_and_as_deltas(
         assert found == pattern()  # nobody is there who writes
 
 
-async def cut_a_page_channel(relay: Relay) -> None:
-    """Break the last connection that was made, both ways."""
-    for writer in relay._writers[-2:]:
-        writer.close()
+class PageRelay(Relay):
+    """Knows which of its connections are channels of pages, by their first bytes."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(path, target)
+        self._pages: list[list[asyncio.StreamWriter]] = []
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        magic = await reader.readexactly(4)
+        far_reader, far_writer = await asyncio.open_unix_connection(str(self.target))
+        far_writer.write(magic)
+        self._writers += [writer, far_writer]
+        if magic != b"QEVM":
+            self._pages.append([writer, far_writer])
+        self._tasks += [
+            asyncio.create_task(self._pump(reader, far_writer, "forward")),
+            asyncio.create_task(self._pump(far_reader, writer, "backward")),
+        ]
+
+    def cut_a_page_channel(self) -> None:
+        """Break one of them, both ways."""
+        for writer in self._pages[0]:
+            writer.close()
 
 
 @pytest.mark.parametrize("kinds", [*DIRECTIONS, (REAL, REAL), (OURS, OURS)], ids="-to-".join)
@@ -150,7 +170,8 @@ async def test_a_broken_page_channel_ends_the_primarys_checkpoints_alone(
 ) -> None:
     primary, secondary, relay = await begin(start_vm, directory, kinds, "11.1", capabilities=("multifd",))
     await runs(2, primary, secondary)
-    await cut_a_page_channel(relay)
+    assert isinstance(relay, PageRelay)
+    relay.cut_a_page_channel()
     assert await told_of_the_end(primary) == {"mode": "primary", "reason": "error"}
     assert await primary.execute("query-migrate") == {
         "status": "colo",
