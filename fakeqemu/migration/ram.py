@@ -13,7 +13,12 @@ from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
 from fakeqemu.migration.cpu_throttle import CPUThrottle
 from fakeqemu.migration.page_sink import PageSink, choose_sink, postcopy_sink
 from fakeqemu.migration.register import Pending, SaveVMHandlers
-from fakeqemu.migration.stream.ram_page import RAM_SAVE_FLAG_EOS, RAM_SAVE_FLAG_MEM_SIZE, TARGET_PAGE_SIZE
+from fakeqemu.migration.stream.ram_page import (
+    RAM_SAVE_FLAG_EOS,
+    RAM_SAVE_FLAG_MEM_SIZE,
+    TARGET_PAGE_SIZE,
+    ZERO_RECORD_SIZE,
+)
 from fakeqemu.system.ramblock import ZERO, PageRuns
 
 TYPE_CHECKING = False
@@ -32,9 +37,7 @@ UNLIMITED_BATCH_PAGES = 256
 #: zero pages taken in one go
 ZERO_BATCH_PAGES = 1 << 14
 #: as many records of zero pages as fill the buffer of QEMU's stream, which are then sent and counted
-ZERO_BUFFER_PAGES = 32768 // 9
-#: with a limit this high nobody sees whether zero pages are counted by QEMU's buffer or by larger ones
-_ROUGH_LIMIT = 1 << 20
+ZERO_BUFFER_PAGES = 32768 // ZERO_RECORD_SIZE
 #: one PART lasts at most this long
 ITERATE_NS = 50 * NS_PER_MS
 
@@ -222,17 +225,20 @@ class RAMHandlers(SaveVMHandlers):
                 await self._outgoing.preempt.put(block, first, n, kind)
                 continue
             await self._sink.put_pages(f, block, first, n, kind)
-            if n == batch or f.bytes_transferred - f.flushed >= BATCH_PAGES * TARGET_PAGE_SIZE:
+            small = batch == ZERO_BUFFER_PAGES
+            full = batch * ZERO_RECORD_SIZE if small else BATCH_PAGES * TARGET_PAGE_SIZE
+            if f.bytes_transferred - f.flushed >= full:
                 await f.flush()
 
     def _batch(self, kind: str) -> int:
         """How many pages of a kind are put between two looks at the limit."""
         rate = self._outgoing.rate
         zero = self._sink.is_zero(kind)
-        if rate.counts_put and rate.window_limit():
-            return min(ZERO_BATCH_PAGES if zero else BATCH_PAGES, rate.room_for(self._sink.size_of(kind)))
+        if rate.counts_put:
+            size = self._sink.size_of(kind)
+            return 1 if rate.model else min(ZERO_BATCH_PAGES if zero else BATCH_PAGES, rate.room_for(size))
         if zero:
-            return ZERO_BUFFER_PAGES if 0 < rate.window_limit() < _ROUGH_LIMIT else ZERO_BATCH_PAGES
+            return ZERO_BUFFER_PAGES if rate.is_low else ZERO_BATCH_PAGES
         return BATCH_PAGES if rate.bandwidth_limit() else UNLIMITED_BATCH_PAGES
 
     def _count_bytes(self, size: int) -> None:

@@ -29,6 +29,8 @@ MODEL_LINK_BYTES_PER_S = 1_250_000_000
 #: bandwidth. We rest until the window ends, and count what it would have put: a million PARTs a second of 18 bytes.
 _IDLE_LOOP_BYTES_PER_S = 18_000_000
 _PAGE_SIZE = 4096
+#: below this share of a window, in bytes, batches are as small as QEMU's
+_LOW_LIMIT = 1 << 20
 #: QEMU's least number of bytes in a window for which it works out an expected downtime
 _MIN_TRANSFERRED = 10000
 
@@ -37,7 +39,7 @@ class RateWindow:
     """The windows of one outgoing migration. With `model`, pages only count and rates are what they are set to."""
 
     __slots__ = (
-        "_bytes", "_first_ns", "_model", "_options", "_outgoing", "_pages", "_start_ns", "_stats", "_threshold", "_vm",
+        "_bytes", "_first_ns", "_options", "_outgoing", "_pages", "_start_ns", "_stats", "_threshold", "_vm", "model",
         "model_burst",
     )  # fmt: skip
 
@@ -46,7 +48,7 @@ class RateWindow:
         self._vm = outgoing.vm
         self._options = outgoing.mig.options
         self._stats = outgoing.mig.stats
-        self._model = model
+        self.model = model
         self._start_ns = 0
         #: when the first window began; how many bytes go in a window of so many, when pages only count
         self._first_ns: int | None = None
@@ -58,8 +60,13 @@ class RateWindow:
 
     @property
     def counts_put(self) -> bool:
-        """Whether what was put counts, sent or not; pages that only count go in bursts."""
-        return self._vm.compat.migration_rate_counts_put and not self._model
+        """Whether what was put counts, sent or not: with a low limit, else nobody sees it."""
+        return self._vm.compat.migration_rate_counts_put and self.is_low
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the share of a window is so small that it matters how many pages go at once."""
+        return 0 < self.window_limit() < _LOW_LIMIT
 
     def bandwidth_limit(self) -> int:
         """Bytes a second that may go, 0 for no limit."""
@@ -87,7 +94,7 @@ class RateWindow:
     def exceeded(self) -> bool:
         """Whether this window's share was used up."""
         limit = self.window_limit()
-        return bool(limit) and not self._model and self.bytes_sent() - self._bytes >= limit
+        return bool(limit) and not self.model and self.bytes_sent() - self._bytes >= limit
 
     def open(self, now_ns: int) -> None:
         """A new window begins."""
@@ -115,7 +122,7 @@ class RateWindow:
         stats = self._stats
         transferred = self.bytes_sent() - self._bytes
         spent_ms = spent_ns // NS_PER_MS
-        if idle and not self._model:
+        if idle and not self.model:
             busy = min(_IDLE_LOOP_BYTES_PER_S, self.bandwidth_limit() or _IDLE_LOOP_BYTES_PER_S)
             transferred = max(transferred, busy * spent_ms // 1000)
         bandwidth = transferred // spent_ms
@@ -136,7 +143,7 @@ class RateWindow:
 
     def switchover_bandwidth(self) -> int:
         """Bytes a millisecond at which the rest would go now; 0 while nothing was measured."""
-        if self._model:
+        if self.model:
             return self._model_bandwidth() if self._measured else 0
         limit: int = self._options.get("downtime-limit")
         return self._threshold // limit if limit else 0
@@ -145,7 +152,7 @@ class RateWindow:
         """How much may be left for the time that the guest is stopped."""
         if self._options.on("background-snapshot"):
             return 0
-        if self._model:
+        if self.model:
             return self.model_threshold() if self._measured else 0
         return self._threshold
 

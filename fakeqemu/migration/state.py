@@ -128,6 +128,7 @@ class Migration:
         #: set by migrate-continue, migrate_cancel and failures while in pre-switchover
         self.continue_event: Event = vm.host.event()
         self.tasks: list[Task] = []
+        vm.on_shutdown.add(self._on_shutdown)
         vm.savevm.busy = self.is_running
         vm.savevm.capability = self.options.on
         vm.savevm.sends_device_state = self._sends_device_state
@@ -259,8 +260,10 @@ class Migration:
         return task
 
     def shut_down(self) -> None:
-        """The process ends: a migration in progress is cancelled, and nobody waits for it."""
+        """The process is to end: a migration in progress is cancelled, and nobody waits for it."""
         self._begin_cancelling()
+
+    def _on_shutdown(self, *_cause: Any) -> None:
         if self.incoming is not None:
             self.incoming.close()
 

@@ -195,6 +195,12 @@ ROWS: tuple[CompatRow, ...] = (
         "The member `qom-type` is there.",
     ),
     CompatRow(
+        "firmware_pages",
+        "How many of the 64 pages of the board's firmware have content: they travel as such.",
+        (((), 46), ((10, 0), 47), ((11, 0), 44)),
+        "ram.normal of a guest that has not run; in what is sent first, pages rather than zeroes.",
+    ),
+    CompatRow(
         "info_cpus_model",
         "`info cpus` shows the model of each CPU.",
         (((), False), ((10, 1, 0), True)),

@@ -27,6 +27,8 @@ BACKEND, BOARD, COLD, DONE, HOT = range(5)
 _LATE = "/rom@"
 #: firmware ends where the first 4 GiB do; below 1 MiB the space for ROMs of cards has a place of its own
 _FIRMWARE, _FIRMWARE_END = "pc.bios", 1 << 32
+#: of so many pages is the firmware of most boards; so many of its larger tables have content
+_FIRMWARE_PAGES, _TABLES_PAGES = 64, 3
 _ROMS, _ROMS_ADDRESS = "pc.rom", 0xC0000
 
 
@@ -46,7 +48,17 @@ def add_board_block(vm: Machine, block: RAMBlock) -> None:
     elif block.idstr == _ROMS:
         block.guest_address = _ROMS_ADDRESS
     block.resizeable = block.idstr.startswith(_LATE)
+    _fill(vm, block)
     add_block(vm, block, DONE if block.resizeable else BOARD)
+
+
+def _fill(vm: Machine, block: RAMBlock) -> None:
+    """Give a block of the board make-believe content where the real one has some."""
+    if block.idstr == _FIRMWARE:
+        filled = max(1, vm.compat.firmware_pages * block.pages // _FIRMWARE_PAGES)
+        block.guest_dirties(block.pages - filled, filled)
+    elif block.resizeable:
+        block.guest_dirties(0, min(block.pages, _TABLES_PAGES))
 
 
 def _rank(block: RAMBlock) -> tuple[int, int, int]:
