@@ -31,6 +31,8 @@ POINTS: tuple[Point, ...] = (
           connected=False),
     point("fake_qio_channel_io_seek", "both", "os", "", "filename", "going to where a migration begins in its file",
           connected=False),
+    point("fake_qemu_set_offset", "source", "os", "", "block", "going behind the pages of a block in a mapped-ram file",
+          connected=False),
     point("fake_monitor_fdset_dup_fd_add", "both", "os", "", "filename", "opening what a set of descriptors holds",
           connected=False),
     point("migration_exec_outgoing", "source", "os", "", "command", "starting the program that is written to",

@@ -9,11 +9,11 @@ QEMU: migration/ram.c (mapped-ram)
 
 from __future__ import annotations
 
-from fakeqemu.error import StreamError
+from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration import multifd
 from fakeqemu.migration.page_sink import PageSink
 from fakeqemu.migration.stream import mapped_ram as format
-from fakeqemu.migration.stream.qemu_file import EndOfStream
+from fakeqemu.migration.stream.qemu_file import EndOfStream, strerror
 from fakeqemu.migration.stream.ram_page import TARGET_PAGE_SIZE
 from fakeqemu.system.ramblock import PageRuns
 
@@ -56,7 +56,12 @@ class MappedRAMSink(PageSink):
         self._blocks[block.idstr] = header, PageRuns(), block.pages
         f.put_buffer(header.pack())
         await f.flush()
-        f.seek(header.pages_offset + block.used_length)
+        end = header.pages_offset + block.used_length
+        try:
+            self._vm.faults.check("fake_qemu_set_offset", block=block.idstr)
+            f.seek(end)
+        except OSError as err:
+            raise QemuError(f"Unable to seek to offset {end} whence 0 in file: {strerror(err.errno)}") from None
 
     async def put_pages(self, f: QEMUFile, block: RAMBlock, first: int, n: int, kind: str) -> None:
         header, present, _ = self._blocks[block.idstr]

@@ -75,6 +75,7 @@ class DeviceStateSenders:
         except QemuError as err:
             if self._error is None:
                 self._error = err
+                self._vm.migration.set_error(err)  # whatever fails next because of it, this is the reason
             self.aborted = True
 
     async def join(self) -> None:

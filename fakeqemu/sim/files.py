@@ -87,6 +87,10 @@ class SimFileChannel(Channel):
         self.can_read = file.readable
         self.can_write = file.writable
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._fd
+
     async def read(self, size: int) -> bytes:
         data = self._file.read_at(size, self._file.position)
         self._file.position += len(data)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,7 @@ from fakeqemu.migration import qmp_cmds
 from fakeqemu.sim.world import SimStalled, SimWorld
 from fakeqemu.system.ramblock import RAMBlock
 from fakeqemu.testing.sim_machine import SimMachine
+from tests.sim._state_device import StateDevice
 from tests.sim._tls import use_certificates
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class Kind:
     shared: bool = False
     #: channels are encrypted, by certificates
     tls: bool = False
+    #: a device sends its state on multifd channels
+    state_device: bool = False
     #: (postcopy) the link breaks when the guest runs there
     breaks: bool = False
     #: every point is tried, not a sample of them
@@ -88,6 +92,7 @@ KINDS = [
     Kind("file-offset-10.0", "10.0", uri="file:/tmp/saved,offset=4096"),
     Kind("mapped-ram", uri="file:/tmp/saved", capabilities=("mapped-ram",), thorough=True),
     Kind("mapped-ram-10.0", "10.0", uri="file:/tmp/saved", capabilities=("mapped-ram",)),
+    Kind("fdset", uri="file:/dev/fdset/1"),
     Kind("mapped-ram-multifd", uri="file:/tmp/saved", capabilities=("mapped-ram", "multifd")),
     # the guest
     Kind("paused", guest_runs=False, capabilities=_RP),
@@ -113,6 +118,8 @@ KINDS = [
     Kind("multifd-10.0", "10.0", capabilities=("return-path", "multifd"), parameters={"multifd-channels": 2}),
     Kind("multifd-7.2", "7.2", capabilities=("multifd",), parameters={"multifd-channels": 2}),
     Kind("multifd-zlib", capabilities=("multifd",), parameters={"multifd-channels": 1, "multifd-compression": "zlib"}),
+    Kind("multifd-state", capabilities=("multifd",), parameters={"multifd-channels": 2}, state_device=True),
+    Kind("multifd-zstd", capabilities=("multifd",), parameters={"multifd-channels": 2, "multifd-compression": "zstd"}),
     *(
         Kind(f"multifd-{how}-zeroes", capabilities=("multifd",), parameters={"zero-page-detection": how})
         for how in ("none", "legacy")
@@ -217,6 +224,8 @@ class Run:
             block = RAMBlock("ram", PAGES * 4096)
             block.share = block.named_file = kind.shared
             machine.vm.ram_blocks.append(block)
+            if kind.state_device:
+                StateDevice(machine.vm)
             if name == "source":
                 block.write_pages(16, b"".join(bytes((1 + page % 255,)) * 4096 for page in range(64)))
         return machine
@@ -226,6 +235,11 @@ class Run:
         if self.kind.uri.startswith("fd:"):
             for side, end in zip((self.source, self.destination), self.world.network.pair(), strict=True):
                 side.vm.dispatcher.monitors[0].named_fds[self.kind.uri[3:]] = side.host.install(end)  # getfd
+        elif self.kind.uri.startswith("file:/dev/fdset/"):
+            for side in (self.source, self.destination):
+                file = self.world.files.open("/tmp/saved", os.O_RDWR | os.O_CREAT)
+                side.vm.fds.add(side.host.install(file), int(self.kind.uri.rpartition("/")[2]))
+                self.fds[side.host.name] = side.host.open_fds()  # the set stays
         elif self.kind.uri.startswith("exec:"):
             self._relay = Relay(self.world)
             self.destination.host.programs["/bin/sh"] = self._relay.read_by
