@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         def stop(self) -> None:
             """Also when it was not started."""
 
+
 # Priorities of entries, low to high.
 MIG_PRI_LOW = -1
 MIG_PRI_DEFAULT = 0
@@ -402,7 +403,9 @@ class SaveRegistry:
         if entry in self.entries:
             self.entries.remove(entry)
             if entry.vmsd is not None and entry.vmsd.unmigratable:
-                self.blockers = [b for b in self.blockers if b.owner is not entry.opaque or b.unmigratable != entry.idstr]
+                self.blockers = [
+                    b for b in self.blockers if b.owner is not entry.opaque or b.unmigratable != entry.idstr
+                ]
 
     def find(self, idstr: str, instance_id: int) -> SaveStateEntry | None:
         """The entry that a section names.

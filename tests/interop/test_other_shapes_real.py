@@ -17,7 +17,16 @@ from tests.interop.test_relay_real import booted, capabilities, migrate, paramet
 
 pytestmark = pytest.mark.real_qemu
 
-OTHER = ("-m", "64", "-cpu", "max", "-device", "pcie-root-port,id=behind,chassis=1", "-device", "virtio-net-pci,bus=behind")
+OTHER = (
+    "-m",
+    "64",
+    "-cpu",
+    "max",
+    "-device",
+    "pcie-root-port,id=behind,chassis=1",
+    "-device",
+    "virtio-net-pci,bus=behind",
+)
 DESCRIBED = ("-machine", "q35", *OTHER)
 UNDESCRIBED = ("-machine", "q35,suppress-vmdesc=on", *OTHER)
 VERSIONS = ("11.1", "10.0", "7.2")
