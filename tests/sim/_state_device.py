@@ -33,8 +33,10 @@ class StateDevice(SaveVMHandlers):
             if not sender.should_exit:
                 await sender.send(part)
 
-    async def load_setup(self, f: Any) -> None:  # noqa: ARG002
-        self._vm.savevm.start_load_thread(self._all_here.wait(), "mig/dst/device")
+    async def load_setup(self, f: Any) -> None:
+        begin = self._vm.savevm.start_load_thread
+        assert begin is not None
+        begin(self._all_here.wait(), "mig/dst/device")
 
     async def load_state_buffer(self, data: bytes) -> None:
         self._came.append(data)
