@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.error import QemuError
+from fakeqemu.faults.injector import Corrupt, Fail, Injector, Rule
 from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.sim.world import SimWorld
 from fakeqemu.system.ramblock import RAMBlock
@@ -50,6 +51,7 @@ class Pair:
         self.world = SimWorld(seed=5)
         self.primary = machine(self.world, "primary", profile, *capabilities)
         self.secondary = machine(self.world, "secondary", profile, *capabilities)
+        self.faults = Injector(self.secondary.vm)
         self.secondary.execute("migrate-incoming", uri="unix:/tmp/colo")
         self.primary.execute("migrate", uri="unix:/tmp/colo")
         self.world.run_until(lambda: "RESUME" in self.primary.event_names())
@@ -284,3 +286,87 @@ def test_a_secondary_that_is_none_just_runs() -> None:
     assert story(primary)[-2:] == ["colo", "primary error"]
     assert run_state(primary) == "finish-migrate"
     assert go_on_alone(primary) == ["completed", "RESUME"]
+
+
+def test_a_secondary_that_waits_hears_of_the_end_before_the_command_is_answered() -> None:
+    """As real ones do it most often: a primary sleeps between checkpoints, and is woken."""
+    for half in ("primary", "secondary"):
+        one: SimMachine = getattr(Pair(), half)
+        one.events.clear()
+        one.execute("x-colo-lost-heartbeat")
+        assert story(one) == ["STOP", "completed", *(["secondary request"] if half == "secondary" else [])]
+        one.world.run_until(lambda one=one: "RESUME" in one.event_names())
+        assert story(one) == ["STOP", "completed", f"{half} request", "RESUME"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "lines", "status"),
+    [
+        (
+            "11.1",
+            ["failed to init colo RAM cache: -1: Can't alloc memory for COLO cache of block ram, size 0x200000"],
+            "setup",
+        ),
+        (
+            "10.0",
+            [
+                "colo_init_ram_cache: Can't alloc memory for COLO cache of block ram,size 0x200000",
+                "load of migration failed: Cannot allocate memory",
+            ],
+            "failed",
+        ),
+    ],
+)
+def test_a_secondary_without_memory_for_the_copies(profile: str, lines: list[str], status: str) -> None:
+    world = SimWorld(seed=5)
+    primary, secondary = (machine(world, name, profile) for name in ("primary", "secondary"))
+    Injector(secondary.vm).add(Rule("fake_colo_init_ram_cache", Fail("ENOMEM")))
+    secondary.execute("migrate-incoming", uri="unix:/tmp/colo")
+    primary.execute("migrate", uri="unix:/tmp/colo")
+    world.run_until(lambda: primary.vm.migration.state == "failed")
+    assert secondary.host.log_lines == lines
+    assert secondary.vm.exit_status == 1
+    assert secondary.vm.migration.incoming is not None
+    assert secondary.vm.migration.incoming.state == status
+
+
+def test_a_primary_whose_devices_cannot_be_saved_says_so_where_its_release_does() -> None:
+    for profile, said in (("7.2", []), ("10.0", ["Channel error: Input/output error"])):
+        pair = Pair(profile)
+        Injector(pair.primary.vm).add(Rule("vmstate_save"))
+        pair.world.run_until(lambda pair=pair: "COLO_EXIT" in pair.primary.event_names())  # type: ignore[misc]
+        assert pair.primary.host.log_lines == said
+        assert run_state(pair.primary) == "colo"
+        assert pair.primary.execute("query-migrate").get("error-desc", "") == "".join(said)
+        assert go_on_alone(pair.primary) == ["completed", "RESUME"]
+
+
+def told_wrongly(message: str) -> Pair:
+    """A pair whose secondary says something else instead, once; up to when the primary has noticed."""
+    pair = Pair()
+    pair.checkpoint()
+    pair.faults.add(Rule("colo_send_message", Corrupt(3), match={"msg": message}))
+    pair.world.run_until(lambda: bool(pair.primary.host.log_lines))
+    pair.world.run_ready()
+    return pair
+
+
+def test_a_primary_that_has_not_heard_that_the_devices_came_tries_again_at_once() -> None:
+    """QEMU forgets that it failed. What was meant for the first try is no answer to the second."""
+    pair = told_wrongly("vmstate-received")
+    wrong = ["colo_receive_message: Invalid message", "Unexpected COLO message 6, expected 2"]
+    assert pair.primary.host.log_lines == wrong
+    assert story(pair.primary)[-2:] == ["STOP", "primary error"]
+    assert run_state(pair.primary) == "colo"
+
+
+def test_a_primary_that_has_not_heard_that_the_devices_are_loaded_tries_again_when_it_is_due() -> None:
+    """... and its guest is stopped until then."""
+    pair = told_wrongly("vmstate-loaded")
+    assert pair.primary.host.log_lines == ["colo_receive_message: Invalid message"]
+    assert run_state(pair.primary) == "colo"
+    stopped_ns = pair.primary.host.clock.now_ns()
+    pair.checkpoint()
+    assert (pair.primary.host.clock.now_ns() - stopped_ns) // NS_PER_MS == DELAY_MS
+    assert content(pair.primary) == content(pair.secondary)
+    assert pair.primary.host.log_lines == ["colo_receive_message: Invalid message"]
