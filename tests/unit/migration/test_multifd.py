@@ -8,11 +8,14 @@ import tracemalloc
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakeqemu.error import NotEmulated, StreamError
 from fakeqemu.migration import multifd_compress
-from fakeqemu.migration.multifd import Scheduler
+from fakeqemu.migration.multifd import Payload, Scheduler
 from fakeqemu.migration.multifd_compress import Compression, ZlibCompression, ZstdCompression
+from fakeqemu.migration.multifd_ram import sort_out_zero_pages
 
 PAGE = 4096
 
@@ -67,6 +70,58 @@ def test_how_often_the_number_of_channels_is_read_for_a_barrier(n: int) -> None:
     latched, per_call = Scheduler(n), Scheduler(n, latched=False)
     assert list(latched.everyone()) == list(per_call.everyone()) == list(range(n))
     assert (latched.count_reads, per_call.count_reads) == (1, 2 * (n + 1))
+
+
+# --- zero pages ---------------------------------------------------------------------------------------------
+
+
+def packet_of(kinds: list[tuple[int, bool]]) -> tuple[Payload, list[bool]]:
+    """A packet of runs (how many pages, whether they are zero); each page's bytes are its number."""
+    payload, zeroes, at = Payload("ram"), [], 0
+    for n, zero in kinds:
+        if zero:
+            payload.zero.append((at, n))
+        else:
+            payload.normal.append((at, n))
+            payload.data.append(b"".join(bytes((page,)) * PAGE for page in range(at, at + n)))
+        zeroes.append(zero)
+        at += n
+    payload.pages = at
+    return payload, zeroes
+
+
+def flat(runs: list[tuple[int, int]]) -> list[int]:
+    return [page for first, n in runs for page in range(first, first + n)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "normal", "zero"),
+    [
+        ([(1, True)], [], [0]),
+        ([(4, True)], [], [1, 2, 3, 0]),
+        ([(2, True), (2, True)], [], [1, 2, 3, 0]),
+        ([(2, False), (2, True)], [0, 1], [3, 2]),
+        ([(2, True), (2, False)], [3, 2], [1, 0]),
+        ([(1, False), (2, True), (2, False)], [0, 4, 3], [2, 1]),
+    ],
+)
+def test_a_zero_page_changes_places_with_the_last_that_was_not_looked_at(
+    kinds: list[tuple[int, bool]], normal: list[int], zero: list[int]
+) -> None:
+    payload, zeroes = packet_of(kinds)
+    sort_out_zero_pages(payload, zeroes)
+    assert (flat(payload.normal), flat(payload.zero)) == (normal, zero)
+
+
+@given(st.lists(st.tuples(st.integers(1, 16), st.booleans()), min_size=1, max_size=8))
+def test_the_bytes_go_with_their_pages(kinds: list[tuple[int, bool]]) -> None:
+    payload, zeroes = packet_of(kinds)
+    before = sorted(flat(payload.normal)), sorted(flat(payload.zero))
+    if payload.zero:
+        sort_out_zero_pages(payload, zeroes)
+    assert (sorted(flat(payload.normal)), sorted(flat(payload.zero))) == before
+    data = b"".join(payload.data)
+    assert [data[at] for at in range(0, len(data), PAGE)] == flat(payload.normal)
 
 
 # --- compression ------------------------------------------------------------------------------------------
