@@ -246,9 +246,9 @@ class Migration:
         running = (SETUP, ACTIVE, DEVICE, PRE_SWITCHOVER, POSTCOPY_DEVICE, COLO, *POSTCOPY_STATES)
         if self.outgoing is None or self.state not in running:
             return False
-        was_setup = self.state == SETUP
+        was_connecting = self.state == SETUP and self.outgoing.f is None
         self.set_state(CANCELLING)
-        if was_setup and self.vm.compat.migration_cancelled_in_setup:
+        if was_connecting and self.vm.compat.migration_cancelled_in_setup:
             self.set_state(CANCELLED)
         return True
 

@@ -49,6 +49,8 @@ class Kind:
     told: dict[str, str] = field(default_factory=dict)
     #: bytes a second that the guest dirties
     dirty_rate: int = 0
+    #: one byte of one page changes before each look at what is dirty
+    byte_changes: bool = False
     #: both machines have it
     uuid: bytes | None = None
     #: the memory is a file that both have
@@ -103,8 +105,9 @@ KINDS = [
     Kind("limited", parameters={**_SLOW, "downtime-limit": 20}, capabilities=_RP),
     Kind("pause-before", capabilities=("return-path", "pause-before-switchover"), told=_CONTINUE, thorough=True),
     Kind("pause-before-7.2", "7.2", capabilities=("pause-before-switchover",), told=_CONTINUE),
-    Kind("xbzrle", capabilities=("return-path", "xbzrle"), parameters=_DELTAS, dirty_rate=256 << 10),
+    Kind("xbzrle", capabilities=("return-path", "xbzrle"), parameters=_DELTAS, dirty_rate=256 << 10, byte_changes=True),
     Kind("xbzrle-10.0", "10.0", capabilities=("xbzrle",), parameters=_DELTAS, dirty_rate=256 << 10),
+    Kind("xbzrle-7.2", "7.2", capabilities=("xbzrle",), parameters=_DELTAS, dirty_rate=256 << 10, byte_changes=True),
     Kind("validate-uuid", capabilities=("validate-uuid",), uuid=bytes(range(16))),
     Kind("ignore-shared", capabilities=("x-ignore-shared",), shared=True),
     Kind("release-ram", capabilities=("release-ram", "postcopy-ram")),
@@ -201,6 +204,8 @@ class Run:
         #: what the source's status was, one after the other
         self.statuses: list[str] = []
         self.source.vm.trace.watch(self._moved, "migrate_set_state")
+        if kind.byte_changes:
+            self.source.vm.trace.watch(self._change_byte, "migration_bitmap_sync_start")
         #: behind how many of the source's points it said goodbye on an encrypted channel: the next one is of the goodbye
         self.goodbyes: list[int] = []
         self.source.vm.trace.watch(self._says_goodbye, "qio_channel_tls_bye_start")
@@ -251,6 +256,12 @@ class Run:
         command = self.kind.told.get(status)
         if command is not None:
             self.world.call_soon(lambda: self._tell(command, status))
+
+    def _change_byte(self, _event: str, _fields: dict[str, Any]) -> None:
+        if self.source.vm.runstate.running:
+            block = self.source.vm.ram_blocks[0]
+            at = (PAGES - 1) * 4096
+            block.guest_write(at, bytes(((block.read(at, 1)[0] + 1) % 256,)))
 
     def _says_goodbye(self, _event: str, _fields: dict[str, Any]) -> None:
         self.goodbyes.append(self.injectors["source"].passed)
