@@ -238,6 +238,7 @@ class SimNetwork:
         self._world = world
         self._bound: dict[str, SimListener] = {}
         self._next_port = FIRST_EPHEMERAL_PORT
+        self._next_own_port = FIRST_EPHEMERAL_PORT + 10_000
         #: how fast one direction of one connection is; 0: no limit
         self.bandwidth_bytes_per_s = 0
         #: how many bytes one direction of a connection holds
@@ -314,9 +315,16 @@ class SimNetwork:
             if not listener.full:
                 break
             await listener.room
-        near, far = self.pair(None, listener.address())
+        near, far = self.pair(self._own_address(address), listener.address())
         listener.arrived(far)
         return near
+
+    def _own_address(self, address: SocketAddress) -> SocketAddress:
+        """Where one is that has connected without being bound: a port of its own, or a UNIX socket without a name."""
+        if address["type"] == "unix":
+            return {"type": "unix", "path": ""}
+        self._next_own_port += 1
+        return {"type": "inet", "host": "127.0.0.1", "port": str(self._next_own_port), "ipv4": True}
 
     def _listener(self, address: SocketAddress) -> SimListener:
         listener = self._bound.get(_key(address)) or self._bound.get(_key({**address, "host": "0.0.0.0"}))
