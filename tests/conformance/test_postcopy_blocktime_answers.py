@@ -111,7 +111,7 @@ async def test_who_tells_what_when(version: str, postcopy: bool, who: str, begin
     ("version", "vcpus"), [*(("11.1", vcpus) for vcpus in (1, 10, 11, 23)), ("10.0", 1), ("10.0", 11), ("7.2", 11)]
 )
 async def test_lines_for_people(version: str, vcpus: int, begin: Begin, directory: Path) -> None:
-    seen = []
+    seen: list[list[Any]] = []
     for kind in (REAL, OURS):
         source, destination = await begin(kind, version, vcpus)
         await switch(destination, "postcopy-blocktime", on=True)
