@@ -250,6 +250,10 @@ def inet_families(address: SocketAddress) -> int:
     return _socket.AF_UNSPEC
 
 
+#: names that nobody connects to, and what glibc says of them; Python would take both for this host
+_NO_HOSTS = {"": "Name or service not known", "*": "Bad value for ai_flags"}
+
+
 def resolve(address: SocketAddress, *, passive: bool) -> list[tuple[int, int, int, str, Any]]:
     """getaddrinfo of an inet address; raises QemuError in QEMU's words. May take as long as a name server does."""
     host, port = address["host"], address["port"]
@@ -257,6 +261,8 @@ def resolve(address: SocketAddress, *, passive: bool) -> list[tuple[int, int, in
     flags = _socket.AI_PASSIVE if passive else _socket.AI_ADDRCONFIG | _socket.AI_V4MAPPED
     if address.get("numeric"):
         flags |= _socket.AI_NUMERICHOST | _socket.AI_NUMERICSERV
+    if not passive and host in _NO_HOSTS:
+        raise QemuError(f"address resolution failed for {host}:{port}: {_NO_HOSTS[host]}")
     try:
         return _socket.getaddrinfo(host or None, port, family, _socket.SOCK_STREAM, 0, flags)
     except _socket.gaierror as error:

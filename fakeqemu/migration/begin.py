@@ -9,6 +9,7 @@ from __future__ import annotations
 from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import state as st
+from fakeqemu.migration import transport
 from fakeqemu.migration.outgoing import Outgoing
 from fakeqemu.migration.savevm import prepare
 from fakeqemu.system import runstate as rs
@@ -27,7 +28,7 @@ def begin(
     early = vm.compat.migration_uri_words == "early"
     address = channels.resolve(vm.compat, uri, channel_list) if early else None
     if address is not None:
-        channels.check_transport(vm.migration.options, address)
+        transport.check(vm, address)
     if resume:
         _resume(vm, uri, channel_list)
         return
@@ -37,11 +38,15 @@ def begin(
     try:
         if address is None:
             address = channels.resolve(vm.compat, uri, channel_list)
-            channels.check_transport(vm.migration.options, address)
+            transport.check_opened(vm, address)
         if blocks:
             raise NotEmulated("Migration of block devices (blk, inc) is not emulated")
         outgoing.start(address)
+    except transport.NotSaid as err:
+        vm.host.log_plain(err.desc)
+        outgoing.refuse(None)
     except QemuError as err:
+        transport.report_rdma(vm, err)
         outgoing.refuse(err)
         raise
 
@@ -54,7 +59,7 @@ def _resume(vm: Machine, uri: str | None, channel_list: list[dict[str, Any]] | N
     if mig.options.on("release-ram"):
         raise QemuError("Postcopy recovery cannot work when release-ram capability is set")
     address = channels.resolve(vm.compat, uri, channel_list)
-    channels.check_transport(mig.options, address)
+    transport.check(vm, address)
     mig.outgoing.postcopy.resume(address)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fakeqemu.error import QemuError
 from fakeqemu.migration import channel as channels
 from fakeqemu.migration import state as st
+from fakeqemu.migration import transport
 from fakeqemu.migration.incoming import Incoming
 from fakeqemu.system import runstate as rs
 
@@ -45,7 +46,7 @@ def begin(
             channel_list = None
         _check_only_main(channel_list)
         address = channels.resolve(vm.compat, uri, channel_list)
-        channels.check_transport(mig.options, address)
+        transport.check(vm, address)
         mig.options.check_emulated()
     if mig.incoming is None:
         mig.incoming = Incoming(mig)
@@ -58,8 +59,10 @@ def begin(
         if vm.compat.migration_uri_words == "late":
             address = _resolve_late(vm, uri)
             mig.options.check_emulated()
+        transport.check_listening(vm, address)
         incoming.listen(address)
-    except QemuError:
+    except QemuError as err:
+        transport.report_rdma(vm, err)
         if vm.compat.migration_incoming_setup_first:
             incoming.state = st.NONE
         raise

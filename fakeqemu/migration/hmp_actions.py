@@ -11,6 +11,7 @@ import shlex
 from fakeqemu.error import QemuError
 from fakeqemu.host.clock import NS_PER_S
 from fakeqemu.migration import qmp_cmds
+from fakeqemu.migration.channel import parse_uri
 from fakeqemu.qapi.cutils import NumberError, parse_size
 from fakeqemu.qapi.schema import schema_of
 from fakeqemu.qapi.string_visitor import StringInputVisitor
@@ -52,6 +53,8 @@ def migrate_continue(vm: Machine, *, state: str) -> None:
 
 
 def migrate_incoming(vm: Machine, *, uri: str) -> None:
+    if vm.compat.migration_uri_words == "early":  # an address by then
+        parse_uri(vm.compat, uri)
     qmp_cmds.qmp_migrate_incoming(vm, uri=uri)
 
 

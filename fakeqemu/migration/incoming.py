@@ -14,7 +14,7 @@ import os
 
 from fakeqemu.error import QemuError, StreamError
 from fakeqemu.migration import channel as channels
-from fakeqemu.migration import multifd
+from fakeqemu.migration import multifd, transport
 from fakeqemu.migration import state as st
 from fakeqemu.migration.stream.multifd_packet import MULTIFD_MAGIC
 from fakeqemu.migration.stream.qemu_file import SOCKET, channel_error
@@ -104,6 +104,11 @@ class Incoming:
         if self.state == st.COMPLETED and self.postcopy is not None and self.postcopy.blocktime is not None:
             info.update(self.postcopy.blocktime.report())
         return info
+
+    @property
+    def has_listener(self) -> bool:
+        """Whether connections are waited for: a file, a program or a descriptor is there at once."""
+        return self._listener is not None
 
     # --- connections ----------------------------------------------------------------------------------
 
@@ -347,7 +352,7 @@ class Incoming:
     def listen_again(self, uri: str, on_channel: Callable[[Channel], None]) -> None:
         """(postcopy) Wait for the source at another address; raises QemuError."""
         address = channels.resolve(self._vm.compat, uri, None)
-        channels.check_transport(self._mig.options, address)
+        transport.check(self._vm, address)
         if self._listener is not None:
             self._listener.close()
             self._listener = None

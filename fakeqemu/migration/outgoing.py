@@ -126,10 +126,10 @@ class Outgoing:
             channel = channels.open_now(self.vm, address)
             self._task = self.mig.start(self._connect_and_run(channel), "mig/src/main")
 
-    def refuse(self, error: QemuError) -> None:
-        """The migration ends before it began to send."""
+    def refuse(self, error: QemuError | None) -> None:
+        """The migration ends before it began to send; None for a reason that is not kept."""
         mig = self.mig
-        if not isinstance(error, channels.UnknownProtocol):
+        if error is not None and not isinstance(error, channels.UnknownProtocol):
             mig.set_error(error)
         if mig.state == st.CANCELLING:
             mig.set_state(st.CANCELLED)

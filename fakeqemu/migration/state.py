@@ -147,7 +147,7 @@ class Migration:
         return supported and on("multifd") and not on("mapped-ram") and compression == "none"
 
     def _incoming_started(self) -> bool:
-        return self.incoming is not None and self.incoming.listening
+        return self.incoming is not None and self.incoming.listening and self.incoming.has_listener
 
     def set_state(self, new: str) -> None:
         """Move the source to `new` and tell it (MIGRATION event with the capability `events`)."""

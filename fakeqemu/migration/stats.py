@@ -143,12 +143,13 @@ class MigrationStats:
 
 
 def query_migrate(mig: Migration) -> dict[str, Any]:
-    """The reply of query-migrate: what the source has to say, then what the destination has."""
+    """The reply of query-migrate: what the destination has to say, then, which counts more, what the source has."""
     vm = mig.vm
-    info: dict[str, Any] = {}
+    info: dict[str, Any] = mig.incoming.query() if mig.incoming is not None else {}
+    told = info.get("error-desc")
     _source_info(mig, info)
-    if mig.incoming is not None:
-        info.update(mig.incoming.query())
+    if told is not None:
+        info["error-desc"] = told
     reasons = vm.savevm.blocked_reasons(mig.options.mode)
     if reasons:
         info["blocked-reasons"] = reasons

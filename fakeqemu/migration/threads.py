@@ -35,7 +35,9 @@ class MigrationThreads:
         """The reply of query-migrationthreads: the youngest first."""
         self._drop_ended()
         known = [task for task, _ in self._threads]
-        tasks = [task for task in self._vm.migration.tasks if not task.done]
+        outgoing = self._vm.migration.outgoing
+        connected = outgoing is not None and outgoing.f is not None  # there is no thread before
+        tasks = [task for task in self._vm.migration.tasks if not task.done] if connected else []
         for task in tasks:
             if task not in known and (task.name == _LEADING or task.name.startswith(_SENDING)):
                 self._threads.append((task, self._vm.host.thread(task.name)))

@@ -283,6 +283,19 @@ ROWS: tuple[CompatRow, ...] = (
         "Little is sent in a window when the limit is low; later, at least a buffer of 32 KiB.",
     ),
     CompatRow(
+        "migration_rdma_checked",
+        "When it is looked at what RDMA cannot be used with: never, by a destination that begins to listen, or first.",
+        (((), "never"), ((8, 2), "listening"), ((10, 1), "first")),
+        "`RDMA and XBZRLE can't be used together`; first: with postcopy-ram, too, on both sides.",
+        ("never", "listening", "first"),
+    ),
+    CompatRow(
+        "migration_rdma_errors_printed",
+        "Errors of RDMA are printed on stderr, too.",
+        (((), True), ((8, 2), False)),
+        "`RDMA ERROR: ...` without a program's name.",
+    ),
+    CompatRow(
         "migration_return_path_errors",
         "Errors of the return path become error-desc.",
         (((), False), ((8, 2), True)),
