@@ -117,8 +117,19 @@ class TLSCredsX509(TLSCreds):
         self._believe(context)
         for identity in identities:
             if identity.key_path:
-                self._load_identity(context, identity, password)
+                shown = self.is_server or self._would_be_taken(identity)
+                self._load_identity(context if shown else new_context(self.is_server), identity, password)
         return context
+
+    def _would_be_taken(self, identity: Identity) -> bool:
+        """Whether a client shows its certificate. GnuTLS does not where the server names authorities, and its own is not one
+        of them; a server names the authority that its own certificate is of, and that is the one that we believe.
+        """
+        try:
+            chain, authorities = (x509.read_certificates(read_file(at)) for at in (identity.cert_path, self._ca_path))
+        except x509.BadCertificate:
+            return True  # said elsewhere
+        return any(one.subject == chain[-1].issuer for one in authorities)
 
     def _believe(self, context: ssl.SSLContext) -> None:
         """Take the authorities; older releases pass over a file without any. Raises QemuError."""
