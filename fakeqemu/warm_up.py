@@ -23,6 +23,7 @@ MODULES = (
     "fakeqemu.migration.stream.return_path",
     "fakeqemu.migration.state", "fakeqemu.migration.options", "fakeqemu.migration.stats", "fakeqemu.migration.global_state",
     "fakeqemu.migration.configuration", "fakeqemu.migration.board_settings", "fakeqemu.migration.board_state",
+    "fakeqemu.migration.board_changes",
     "fakeqemu.migration.savevm",
     "fakeqemu.migration.channel",
     "fakeqemu.migration.rate", "fakeqemu.migration.page_sink", "fakeqemu.migration.cpu_throttle", "fakeqemu.migration.ram",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from fakeqemu.error import QemuError
 from fakeqemu.migration import board_state, configuration, global_state
+from fakeqemu.migration.board_changes import with_changes
 from fakeqemu.migration.further_cpus import APIC, with_further_cpus
 from fakeqemu.migration.register import MIG_PRI_APIC, Pending, SaveStateEntry, SaveVMHandlers
 from fakeqemu.migration.stream import section, vmdesc, vmstate
@@ -154,7 +155,7 @@ def board_record(vm: Machine) -> dict[str, Any] | None:
     for variant in (*([board.tree_variant()] if board is not None else []), f"{family}-nodefaults", family):
         record: dict[str, Any] | None = vm.profile.get("vmstate", variant, None)
         if record is not None:
-            return record
+            return with_changes(vm, variant, record)
     return None
 
 

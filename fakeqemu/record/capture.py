@@ -15,6 +15,7 @@ from typing import Any
 from fakeqemu.qapi.profile import VersionProfile
 from fakeqemu.record import (
     capture_blocks,
+    capture_changes,
     capture_cpus,
     capture_help,
     capture_qom,
@@ -202,6 +203,17 @@ def _blocks(emulator: Emulator, writer: ProfileWriter) -> None:
     writer.table("device-blocks", capture_blocks.capture_blocks(emulator, outcomes, types))
 
 
+def _changes(emulator: Emulator, writer: ProfileWriter) -> None:
+    for variant, args in capture_queries.VARIANTS.items():
+        if variant.removesuffix("-nodefaults") in capture_changes.FAMILIES:
+            _note(writer, f"changes-{variant}", ["-machine", "TYPE", *args[2:]])
+    _note(writer, "changes-cpu", [*capture_queries.VARIANTS[capture_changes.CPU_MACHINE], "-cpu", "MODEL"])
+    profile = _written(writer)
+    machines = [name for name in profile.keys("machines") if not name.startswith("alias:")]
+    types = {name: profile.get("types", name) for name in profile.keys("types")}
+    writer.table("vmstate-changes", capture_changes.capture_changes(emulator, machines, types), compress=True)
+
+
 STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "interface": _interface,
     "types": _types,
@@ -213,4 +225,5 @@ STEPS: dict[str, Callable[[Emulator, ProfileWriter], None]] = {
     "realize": _realize,
     "vmstate": _vmstate,
     "blocks": _blocks,
+    "changes": _changes,
 }

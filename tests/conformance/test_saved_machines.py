@@ -36,6 +36,9 @@ LINES = (
     "-M q35,max-ram-below-4g=1G -m 2G -boot once=d,order=c",
     "-M q35 -m 64 -smp 6,sockets=2,cores=3",
     "-M microvm -m 64",
+    "-M pc-q35-7.0 -m 64 -smp 2 -cpu max",
+    "-M pc-i440fx-6.0 -m 64 -cpu Skylake-Server -device VGA",
+    "-M q35 -m 64 -cpu 486",
     "-M q35 -m 64 -device VGA -device virtio-net-pci -device e1000,mac=52:54:00:12:34:56 -device bochs-display",
     "-M pc -m 16 -device VGA -device secondary-vga -device virtio-rng-pci",
     "-M q35,memory-backend=ram0 -m 16 -object memory-backend-ram,id=ram0,size=16M -device VGA -device i82550",
@@ -126,6 +129,17 @@ def test_the_largest_block_is_the_first_one_also_where_it_is_not_the_guests_memo
         ours = Saved(command, line)
     assert ours.blocks == real.blocks
     assert [block[0].rpartition("/")[2] for block in real.blocks[:3]] == ["vga.vram", "pc.ram", "bochs-display-vram"]
+
+
+@pytest.mark.parametrize("line", ["-M pc-i440fx-4.2 -m 64", "-M pc-q35-2.6 -m 64", "-M pc-q35-5.0 -m 64 -smp 3"])
+def test_machine_types_of_long_ago(line: str) -> None:
+    real = Saved(need_real_qemu("7.2"), line)
+    with fake_qemu("7.2") as command:
+        ours = Saved(command, line)
+    assert ours.sections == real.sections
+    for key, body in real.bodies.items():
+        assert ours.bodies[key] == body, key
+    assert ours.split.description == real.split.description
 
 
 @pytest.mark.parametrize("line", ["-M q35 -m 64 -device VGA", "-M microvm -m 64", "-M none -m 16"])

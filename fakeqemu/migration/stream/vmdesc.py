@@ -40,8 +40,8 @@ _MAX_DEPTH = 32
 _INLINE = ("tmp", "vstruct")
 #: stands behind a body, where the end of the stream would not: whether a subsection comes is asked there
 _BEHIND = bytes((QEMU_VM_SECTION_FOOTER,))
-#: kinds that are the same on both sides end like this; of those, what a property of the device sets
-_EQUAL = " equal"
+#: kinds that are the same on both sides end like this, or are not larger than here; of those, what a property of the device sets
+_EQUAL, _LIMITED = " equal", " le"
 _SETTINGS = ("log_max",)
 
 
@@ -128,14 +128,18 @@ class _Parts:
         self.pieces.append(data)
         self.size += len(data)
 
-    def add_fixed(self, state: str, field: str, data: bytes) -> None:
+    def add_fixed(self, state: str, field: str, kind: str, data: bytes) -> None:
         """Raises LoadError for what is not as it is here."""
         number = self._counts.get((state, field), 0)
         self._counts[state, field] = number + 1
         key = state, field, number
         _, here = self._expected.get(key, (0, data))
-        if here != data:
-            text = f"{int.from_bytes(here, 'big'):x} != {int.from_bytes(data, 'big'):x}"
+        if kind.endswith(_LIMITED):
+            value, limit = (int.from_bytes(one, "big", signed=True) for one in (data, here))
+            is_right, text = 0 <= value <= limit, f"Invalid value {value} expecting positive value <= {limit}"
+        else:
+            is_right, text = here == data, f"{int.from_bytes(here, 'big'):x} != {int.from_bytes(data, 'big'):x}"
+        if not is_right:
             raise LoadError(text, old_lines=[text])
         self.add(data)
 
@@ -185,7 +189,7 @@ _VIRTIO_FRONT = (vmdesc_virtio.VIRTIO, "", 0)
 
 def _is_fixed(field: dict[str, Any]) -> bool:
     kind: str = field.get("type", "")
-    return kind.endswith(_EQUAL) and field["name"] not in _SETTINGS and "array_len" not in field
+    return kind.endswith((_EQUAL, _LIMITED)) and field["name"] not in _SETTINGS and "array_len" not in field
 
 
 async def consume(f: QEMUFile, desc: dict[str, Any], expected: dict[Fixed, tuple[int, bytes]] | None = None) -> bytes:
@@ -224,7 +228,7 @@ async def _consume_field(f: QEMUFile, field: dict[str, Any], parts: _Parts, stat
     if struct is None:
         data = await f.get_buffer(field["size"] * count)
         if _is_fixed(field):
-            parts.add_fixed(state, field["name"], data)
+            parts.add_fixed(state, field["name"], field["type"], data)
         else:
             parts.add(data)
         return
@@ -257,18 +261,18 @@ async def _consume_virtio(f: QEMUFile, size: int, front: int) -> bytes:
     data = await f.peek(size)
     if ended is None:
         f.end = None  # only looked at
-    desc = vmdesc_virtio.described(vmdesc_virtio.front_size(data) if front < 0 else front)
-    if desc is None:
+    front = vmdesc_virtio.front_size(data) if front < 0 else front
+    if not 0 <= front <= len(data):
         return await f.get_buffer(size)
-    part = QEMUFile.over(data + _BEHIND if len(data) == size else data)
+    part = QEMUFile.over(data[front:] + _BEHIND if len(data) == size else data[front:])
     parts = _Parts()
     try:
-        await _consume_state(part, desc, parts)
+        await _consume_state(part, vmdesc_virtio.DESC, parts)
     except LoadError:
         if part.end is None or len(data) < size:
             raise
         return await f.get_buffer(size)  # something else: what stands behind it will be missed
-    return await f.get_buffer(parts.size)
+    return await f.get_buffer(front + parts.size)
 
 
 def _own_name(name: str, desc: dict[str, Any]) -> str:

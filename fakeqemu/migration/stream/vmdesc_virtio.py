@@ -67,6 +67,8 @@ SUBSECTIONS = [
     _subsection("virtio/packed_virtqueues", _of_queues("vq", "packed_virtqueue_state", _PACKED)),
     _subsection("virtio/disabled", *_plain(("disabled", 1))),
 ]
+#: what stands behind the front
+DESC: Section = {"vmsd_name": VIRTIO, "fields": [], "subsections": SUBSECTIONS}
 #: types of fields that readers of their own take, and what they read
 ELEMENTS: dict[str, Section] = {"virtqueue_extra_state": _PCI}
 
@@ -75,13 +77,6 @@ def front_size(data: bytes) -> int:
     """How much of such a state stands before its subsections; -1 where these have not come."""
     starts = [data.find(_head(sub["vmsd_name"])) for sub in SUBSECTIONS]
     return min((at for at in starts if at >= 0), default=-1)
-
-
-def described(front: int) -> Section | None:
-    """What a state with such a front is made of; None for -1."""
-    if front < 0:
-        return None
-    return {"vmsd_name": VIRTIO, "fields": _plain(("device", front)), "subsections": SUBSECTIONS}
 
 
 def _head(name: str) -> bytes:
