@@ -22,7 +22,12 @@ RELEASES = ("11.1", "10.0", "7.2")
 GONE = "the connection is gone"
 WORDS_OF_A_BREAK = (
     "Broken pipe", "Connection reset by peer", "Bad file descriptor", "non-properly terminated", "Input/output error",
+    "Error in the pull function", "Error in the push function",
 )  # fmt: skip
+
+
+#: of a first packet that does not come
+END = "failed to receive packet via multifd channel 0: Unexpected end-of-file before all data were read"
 
 
 def told(text: str) -> str:
@@ -37,7 +42,9 @@ async def ended(vm: Emulator) -> dict[str, Any]:
         "status": info.get("status"),
         "error": told(info.get("error-desc", "")),
         "guest": (await vm.execute("query-status"))["status"],
-        "stderr": sorted({line for line in lines if told(line) != GONE}),  # one for each channel that has come
+        "stderr": sorted(
+            {line for line in lines if told(line) not in (GONE, END)}
+        ),  # one for each channel that has come
     }
 
 
@@ -131,7 +138,8 @@ async def test_a_further_channel_whose_handshake_fails(version: str, start_vm: S
         )
         for vm in (sides.source, sides.destination):
             await vm.execute("migrate-set-parameters", {"multifd-channels": 2})
-        await sides.destination.execute("migrate-incoming", {"uri": "tcp:127.0.0.1:0"})
+        stays = {} if version == "7.2" else {"exit-on-error": False}
+        await sides.destination.execute("migrate-incoming", {"uri": "tcp:127.0.0.1:0", **stays})
         address = (await sides.destination.execute("query-migrate"))["socket-address"][0]
         meddler = Meddler(directory / kind, int(address["port"]))
         await meddler.open()
@@ -143,7 +151,9 @@ async def test_a_further_channel_whose_handshake_fails(version: str, start_vm: S
             await sides.source.stop()
             await sides.destination.stop()
     for one in found:
-        one["dst"].pop("error")  # of the channels that were there: whether they had come by then
+        # The other further channel breaks, too: before its first packet, which is the end, or in its handshake, which is not.
+        assert one["dst"].pop("status") in ("setup", "failed", None)
+        del one["dst"]["error"]
         if version == "7.2":
             one["src"].pop("error")  # kept, or only printed
     assert found[1] == found[0]
