@@ -14,6 +14,12 @@ ROWS: tuple[CompatRow, ...] = (
         "With x-colo and return-path both, a migration fails: `Received invalid message 0x0000 length 0x0000`.",
     ),
     CompatRow(
+        "migration_colo_held",
+        "A guest that is stopped for a checkpoint of COLO is nobody else's to continue.",
+        (((), False), ((11, 0), True)),
+        "`cont` in the run state colo: `COLO checkpoint in progress`.",
+    ),
+    CompatRow(
         "migration_colo_mode_words",
         "x-colo-lost-heartbeat says that the machine is in no such mode, or that there is no such feature.",
         (((), False), ((8, 1), True)),

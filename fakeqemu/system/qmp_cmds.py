@@ -50,6 +50,8 @@ async def qmp_cont(vm: Machine) -> None:
         return
     if state == runstate.FINISH_MIGRATE:
         raise QemuError("Migration is not finalized yet")
+    if state == runstate.COLO and vm.compat.migration_colo_held:
+        raise QemuError("COLO checkpoint in progress")
     if state == runstate.INMIGRATE:
         vm.runstate.autostart = True
     else:

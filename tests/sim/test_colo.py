@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakeqemu.error import QemuError
-from fakeqemu.faults.injector import Corrupt, Fail, Injector, Rule
+from fakeqemu.faults.injector import Corrupt, Fail, Injector, Rule, Stall
 from fakeqemu.host.clock import NS_PER_MS
 from fakeqemu.sim.world import SimWorld
 from fakeqemu.system.ramblock import RAMBlock
@@ -370,3 +370,23 @@ def test_a_primary_that_has_not_heard_that_the_devices_are_loaded_tries_again_wh
     assert (pair.primary.host.clock.now_ns() - stopped_ns) // NS_PER_MS == DELAY_MS
     assert content(pair.primary) == content(pair.secondary)
     assert pair.primary.host.log_lines == ["colo_receive_message: Invalid message"]
+
+
+@pytest.mark.parametrize("profile", RELEASES)
+def test_a_guest_that_is_stopped_for_a_checkpoint(profile: str) -> None:
+    pair = Pair(profile)
+    pair.checkpoint()
+    pair.faults.add(Rule("colo_receive_message", Stall(), match={"msg": "vmstate-send"}))
+    pair.world.run_until(lambda: bool(pair.faults.stalled()))
+    one = pair.secondary
+    assert run_state(one) == "colo"
+    one.execute("stop")
+    assert run_state(one) == "colo"
+    if profile == "11.1":
+        with pytest.raises(QemuError, match="COLO checkpoint in progress"):
+            one.execute("cont")
+        one.execute("system_reset")
+        assert run_state(one) == "prelaunch"
+    else:
+        one.execute("cont")
+        assert run_state(one) == "running"
