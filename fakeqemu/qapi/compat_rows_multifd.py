@@ -29,7 +29,7 @@ ROWS: tuple[CompatRow, ...] = (
         "migration_colo_multifd",
         "Checkpoints of a COLO pair may send their pages on multifd channels.",
         (((), False), ((11, 0), True)),
-        "x-colo and multifd together; before, memory of the secondary was wrong after a checkpoint, which is refused here.",
+        "x-colo and multifd together; before, pages went past the secondary's copy of memory, which is refused here.",
     ),
     CompatRow(
         "migration_colo_return_path",
