@@ -13,6 +13,12 @@ ROWS: tuple[CompatRow, ...] = (
         "`parameter @fdname must name a socket`.",
     ),
     CompatRow(
+        "audiodev_twice_refused",
+        "Two -audiodev with the same id end the start.",
+        (((), False), ((11, 0, 0), True)),
+        "`attempt to add duplicate property 'ID' to object (type 'container')`.",
+    ),
+    CompatRow(
         "audiodev_word",
         "How the error about an unknown audio back end calls it.",
         (((), "Audiodev"), ((10, 0, 0), "audiodev")),
@@ -32,7 +38,7 @@ ROWS: tuple[CompatRow, ...] = (
     ),
     CompatRow(
         "vnc_audio_always",
-        "A VNC client can have sound whether or not an audio back end was asked for.",
+        "A VNC client can have sound whether or not an audio back end was asked for, or it has announced that.",
         (((), True), ((10, 0, 0), False)),
         "The server confirms the pseudo encoding of sound, and takes messages about it.",
     ),

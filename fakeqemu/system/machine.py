@@ -103,6 +103,8 @@ class Machine:
         self.complete_startup: Callable[[], None] | None = None
         #: (driver, property, text) of each -global, in order
         self.globals: list[tuple[str, str, str]] = []
+        #: ids of -audiodev, all of them silent
+        self.audiodevs: list[str] = []
         self.bugs = 0
         self._warned_of: dict[str, None] = {}
         #: options of `-fake`, by key

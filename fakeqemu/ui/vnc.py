@@ -67,6 +67,8 @@ class VncDisplay:
         self.share_policy = SHARE_POLICIES[1]
         self.connections = DEFAULT_CONNECTIONS
         self.power_control = False
+        #: whether clients can have sound; it is silence
+        self.has_audio = bool(vm.compat.vnc_audio_always)
         self.console = QemuConsole(None)
         #: whether queries say whose console it is
         self.names_console = False
@@ -85,6 +87,7 @@ class VncDisplay:
         self.share_policy = str(settings.share_policy)
         self.connections = settings.connections
         self.power_control = settings.power_control
+        self.has_audio = self.has_audio or settings.audiodev is not None
         self.vm.trace("vnc_auth_init", display=self.id, method=self.auth)
         if settings.device is not None:
             self.console = console_of_device(self.vm, settings.device, settings.head)

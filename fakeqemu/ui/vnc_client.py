@@ -50,6 +50,7 @@ class VncState:
         "_dirty",
         "_encodings",
         "_input",
+        "_listens",
         "_peer_name",
         "_pixel_format",
         "_task",
@@ -81,6 +82,8 @@ class VncState:
         surface = display.console.surface
         self._dirty = DirtyMap(surface.width, surface.height)
         self._wants_update = False
+        #: to sound
+        self._listens = False
 
     def trace(self, event: str, **fields: Any) -> None:
         self.vm.trace(event, display=self.display.id, **fields)
@@ -244,7 +247,7 @@ class VncState:
         answers = []
         # The one that the client likes best comes first in its list and last here.
         for encoding in reversed(encodings):
-            if encoding == rfb.EXT_KEY_EVENT or (encoding == rfb.AUDIO and self._has_audio):
+            if encoding == rfb.EXT_KEY_EVENT or (encoding == rfb.AUDIO and self.display.has_audio):
                 answers.append(rfb.update(rfb.rectangle(0, 0, surface.width, surface.height, encoding)))
             elif encoding == rfb.XVP and self.display.power_control:
                 answers.append(rfb.xvp(rfb.XVP_INIT))
@@ -256,11 +259,6 @@ class VncState:
             answers.append(rfb.update(rfb.rectangle(0, 0, 1, 1, rfb.LED_STATE) + b"\0"))
         if answers:
             await self.write(b"".join(answers))
-
-    @property
-    def _has_audio(self) -> bool:
-        """Whether sound could be had; nobody makes any."""
-        return bool(self.vm.compat.vnc_audio_always)
 
     async def _request(self, incremental: int, x: int, y: int, width: int, height: int) -> None:
         self._wants_update = True
@@ -310,7 +308,8 @@ class VncState:
             raise Disconnect
 
     async def _audio(self) -> None:
-        if not self._has_audio:
+        announced = self.display.has_audio and rfb.AUDIO in self._encodings
+        if not announced and not self.vm.compat.vnc_audio_always:
             # QEMU names a byte that may not have come yet.
             self._complain(f"Audio message {int.from_bytes(self._input[:1], 'big')} with audio disabled")
         kind = int.from_bytes(await self.read(2), "big")
@@ -318,7 +317,13 @@ class VncState:
             sample, channels, frequency = struct.unpack(">BBI", await self.read(6))
             if sample > 5 or channels not in (1, 2) or frequency > _MAX_AUDIO_HZ:
                 raise Disconnect
-        elif kind not in (rfb.AUDIO_ENABLE, rfb.AUDIO_DISABLE):
+        elif kind == rfb.AUDIO_ENABLE:
+            if self._listens:
+                self.vm.error_report("audio already running")
+            self._listens = True
+        elif kind == rfb.AUDIO_DISABLE:
+            self._listens = False
+        else:
             raise Disconnect
 
     async def _set_desktop_size(self) -> None:

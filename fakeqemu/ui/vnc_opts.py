@@ -71,9 +71,9 @@ class VncSettings:
         self.subauth = rfb.AUTH_INVALID
         if self.tls_creds is not None:
             self.auth, self.subauth = rfb.AUTH_VENCRYPT, _subauth(self.tls_creds, wants_password)
-        audiodev = opts.get("audiodev")
-        if audiodev is not None:
-            raise QemuError(f"{vm.compat.audiodev_word} '{audiodev}' not found")  # there are none
+        self.audiodev = opts.get("audiodev")
+        if self.audiodev is not None and self.audiodev not in vm.audiodevs:
+            raise QemuError(f"{vm.compat.audiodev_word} '{self.audiodev}' not found")
         self.device = opts.get("display")
         self.head = opts.get_number("head", 0)
         self.says_where = opts.has("to")

@@ -71,6 +71,7 @@ class CommandLine:
         self.nographic = False
         #: QAPI's DisplayOptions
         self.display: dict[str, Any] = {}
+        self.audiodevs: list[str] = []
         self.cpu: str | None = None
         self.vga: str | None = None
         self.pid_file: str | None = None
@@ -251,22 +252,22 @@ class CommandLine:
     # --- display --------------------------------------------------------------------------------------
 
     def _opt_display(self, text: str) -> None:
-        if is_help(text):
-            from fakeqemu.vl import helptext
-
-            raise helptext.recorded(self.profile, self.reporter, "-display help")
-        if text.startswith("vnc"):
-            if not text.startswith("vnc="):
-                raise QemuError("VNC requires a display argument vnc=<display>")
-            self._opt_vnc(text[len("vnc=") :])
+        if text == "none":  # what nearly everybody writes needs no schema to be judged
+            self.display = {"type": "none"}
             return
-        # What nearly everybody writes needs no schema to be judged.
-        self.display = {"type": "none"} if text == "none" else self._visit_entity("DisplayOptions", text, "type")
+        from fakeqemu.vl.display_options import parse_display
+
+        parse_display(self, text)
 
     def _opt_vnc(self, text: str) -> None:
-        opts = self.parse_group("vnc", text, not is_help(text))
-        if not self.profile.compat.vnc_ids_assigned_late:
-            self.groups["vnc"].name_one(opts)
+        from fakeqemu.vl.display_options import parse_vnc
+
+        parse_vnc(self, text)
+
+    def _opt_audiodev(self, text: str) -> None:
+        from fakeqemu.vl.display_options import parse_audiodev
+
+        parse_audiodev(self, text)
 
     def _opt_nographic(self, _: str) -> None:
         self.machine["graphics"] = "off"

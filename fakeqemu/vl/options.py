@@ -40,8 +40,8 @@ _FLAGS = (
     "version"
 )
 _WITH_ARGUMENT = (
-    "D M accel action add-fd boot chardev compat cpu d device display fake global incoming m machine mon monitor msg name "
-    "object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial set smp trace uuid vga vnc watchdog-action"
+    "D M accel action add-fd audiodev boot chardev compat cpu d device display fake global incoming m machine mon monitor msg "
+    "name object parallel pidfile qmp qmp-pretty readconfig rtc run-with serial set smp trace uuid vga vnc watchdog-action"
 )
 
 #: -help does not list them in the form of the others
@@ -70,7 +70,6 @@ _OTHERS: dict[str, tuple[bool, str, str]] = {
     "async-teardown": (False, REFUSED, "older spelling of -run-with async-teardown=on"),
     "audio": (True, REFUSED, "no audio"),
     "audio-help": (False, REFUSED, "no audio"),
-    "audiodev": (True, REFUSED, "no audio"),
     "bios": (True, REFUSED, _NO_GUEST),
     "blockdev": (True, REFUSED, _NO_BLOCK),
     "cdrom": (True, REFUSED, _NO_BLOCK),
@@ -138,6 +137,7 @@ _OTHERS: dict[str, tuple[bool, str, str]] = {
 
 #: sub-options that are refused or accepted where the option itself is emulated: for `fakeqemu options`
 SUB_OPTIONS: tuple[tuple[str, str, str], ...] = (
+    ("-audiodev none", ACCEPTED, "silence; others: no audio"),
     ("-chardev udp, serial, parallel, msmouse, braille, spice*, dbus", REFUSED, "no such back end"),
     ("-chardev socket with telnet, tn3270, websocket, tls-creds", REFUSED, "plain bytes only"),
     ("-chardev vc", ACCEPTED, "a console that nobody looks at"),

@@ -64,6 +64,7 @@ class Start:
         accel.configure(self.line, self.vm)
         self._board.warn_if_deprecated()
         self._create_objects(early=False)
+        self._init_audio()
         self._create_frontends()
         self._init_migration()
         if self.line.cpu is not None:
@@ -338,6 +339,12 @@ class Start:
                 self._listen_for_guest()
         elif vm.runstate.autostart:
             self._finish(vm.runstate.vm_start(), NOWHERE)
+
+    def _init_audio(self) -> None:
+        for name in self.line.audiodevs:
+            if name in self.vm.audiodevs and self.vm.compat.audiodev_twice_refused:
+                raise QemuError(f"attempt to add duplicate property '{name}' to object (type 'container')")
+            self.vm.audiodevs.append(name)
 
     def _init_displays(self) -> None:
         displays = self.line.groups.given("vnc")

@@ -103,6 +103,14 @@ LINES = """
 -vnc none,sasl-authz=t
 -vnc none,audiodev=a
 -vnc none,audiodev=a,share=bad
+-audiodev none,id=a -vnc none,audiodev=a
+-audiodev none,id=a -vnc none,audiodev=b
+-audiodev '{"id":"audio1","driver":"none"}' -vnc unix:a,password=on,audiodev=audio1
+-audiodev none
+-audiodev none,id=a -audiodev none,id=a
+-audiodev ''
+-audiodev id=a
+-audiodev '{bad'
 -vnc none,display=x
 -vnc none,display=x,audiodev=a
 -vnc none,password=on,password-secret=s
@@ -152,7 +160,9 @@ def test_same_as_the_real_one(version: str, line: str, tmp_path: Path) -> None:
     whole = line if line.startswith("-machine") else f"-machine none -nodefaults {line}"
     # No two tests that run at the same time want the same port.
     number = VERSIONS.index(version)
-    whole = whole.replace("127.0.0.1", f"127.0.{number + 1}.{LINES.index(line) + 1}").replace(":2417", f":{2417 - number}")
+    whole = whole.replace("127.0.0.1", f"127.0.{number + 1}.{LINES.index(line) + 1}").replace(
+        ":2417", f":{2417 - number}"
+    )
     runs = []
     with fake_qemu(version) as fake:
         for who, command in (("real", real), ("fake", fake)):

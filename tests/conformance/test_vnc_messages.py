@@ -19,6 +19,7 @@ from tests.conformance._vnc import (
     initialize,
     lives,
     read,
+    say,
 )
 
 pytestmark = pytest.mark.real_qemu
@@ -124,6 +125,30 @@ def test_power_without_power_control(both: Both) -> None:
             return [hang_up(client), emulator.wait_for("VNC_DISCONNECTED")]
 
     both(story, "-vnc", "unix:v")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_sound(both: Both, announced: bool) -> None:
+    form = struct.pack(">BBHBBI", 255, 1, 2, 3, 2, 44100)
+    stories = [
+        [struct.pack(">BBH", 255, 1, kind) for kind in (0, 0, 1, 1, 0)] + [form],
+        [struct.pack(">BBHBBI", 255, 1, 2, sample, 2, 44100) for sample in range(7)],
+        [struct.pack(">BBHBBI", 255, 1, 2, 3, 3, 44100)],
+        [struct.pack(">BBHBBI", 255, 1, 2, 3, 1, 48000)],
+        [struct.pack(">BBHBBI", 255, 1, 2, 3, 1, 48001)],
+    ]
+
+    def story(emulator: VncEmulator) -> list[Any]:
+        said: list[Any] = []
+        for messages in stories:
+            with emulator.client() as client:
+                greet(client)
+                say(client, (encodings(AUDIO) if announced else b"") + b"".join(messages) + PROBE)
+                said.append(hang_up(client))
+        emulator.wait_for("VNC_DISCONNECTED", len(stories))
+        return [said, [line for line in (emulator.folder / "err").read_text().splitlines() if "module" not in line]]
+
+    both(story, "-audiodev", "none,id=a", "-vnc", "unix:v,audiodev=a")
 
 
 #: what is asked for, and how many bytes come: letters are drawn by the real one, so not which
