@@ -20,7 +20,6 @@ from fakeqemu.qapi.compat_rows_migration import ROWS as MIGRATION_ROWS
 from fakeqemu.qapi.compat_rows_multifd import ROWS as MULTIFD_ROWS
 from fakeqemu.qapi.compat_rows_postcopy import ROWS as POSTCOPY_ROWS
 from fakeqemu.qapi.compat_rows_tls import ROWS as TLS_ROWS
-from fakeqemu.qapi.compat_rows_ui import ROWS as UI_ROWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.qapi.compat_row import Value, Version
 
-ROWS: tuple[CompatRow, ...] = GENERAL_ROWS + MIGRATION_ROWS + MULTIFD_ROWS + POSTCOPY_ROWS + TLS_ROWS + UI_ROWS
+ROWS: tuple[CompatRow, ...] = GENERAL_ROWS + MIGRATION_ROWS + MULTIFD_ROWS + POSTCOPY_ROWS + TLS_ROWS
 ROWS_BY_NAME: dict[str, CompatRow] = {row.name: row for row in ROWS}
 
 
