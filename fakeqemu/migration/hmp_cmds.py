@@ -99,8 +99,9 @@ def _blocked(info: dict[str, Any]) -> str:
     return "Outgoing migration blocked:\n" + "".join(f"  {reason}\n" for reason in reasons)
 
 
-def _status(info: dict[str, Any]) -> str:
-    reason = f" ({info['error-desc']})" if info["status"] == "failed" and "error-desc" in info else ""
+def _status(info: dict[str, Any], *with_reason: str) -> str:
+    """The status; behind it, if it is one of these, what went wrong."""
+    reason = f" ({info['error-desc']})" if info["status"] in with_reason and "error-desc" in info else ""
     return f"{info['status']}{reason}\n"
 
 
@@ -127,7 +128,7 @@ def _compact_info(info: dict[str, Any]) -> str:
     text = _blocked(info)
     if "status" not in info:
         return text + _sockets(info, "Sockets")
-    text += f"Status: \t\t{_status(info)}"
+    text += f"Status: \t\t{_status(info, 'failed', 'postcopy-paused')}"
     if "total-time" in info:
         times = f"total={info['total-time']}"
         for label, name in (("setup", "setup-time"), ("exp_down", "expected-downtime"), ("down", "downtime")):
@@ -187,7 +188,7 @@ def size_text(size: int) -> str:
 def _old_info(vm: Machine, info: dict[str, Any]) -> str:
     text = _blocked(info) + "globals:\n" + "".join(f"{line}\n" for line in _global_lines(vm))
     if "status" in info:
-        text += f"Migration status: {_status(info)}total time: {info.get('total-time', 0)} ms\n"
+        text += f"Migration status: {_status(info, 'failed')}total time: {info.get('total-time', 0)} ms\n"
         for label, name in (
             ("expected downtime", "expected-downtime"), ("downtime", "downtime"), ("setup", "setup-time"),
         ):  # fmt: skip

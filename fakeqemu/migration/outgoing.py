@@ -88,7 +88,7 @@ class Outgoing:
         self.postcopy: PostcopySource | None = None
         self.switchover = Switchover(self)
         self.switchover_ack = SwitchoverAck(vm)
-        #: (before 11.0) the status in which a channel's failure was told of
+        #: (before 11.0) the status in which a channel failed, as long as that is not over
         self.told_failed_in = ""
         #: ends a wait of the loop early
         self._kick: Future | None = None
@@ -152,6 +152,8 @@ class Outgoing:
         except QemuError as err:
             if not self.vm.compat.migration_failing_state:
                 self.vm.error_report(err.desc)
+                if err.hint:
+                    self.vm.host.log_plain(err.hint)
             await self.turn()
             self.refuse(err)
             return
@@ -248,7 +250,7 @@ class Outgoing:
         now_ns = self.vm.host.clock.now_ns()
         stats.setup_ns = now_ns - stats.start_ns
         self.check_cancelled()
-        if self.mig.state == st.SETUP and not self.told_failed_in:  # no channel has failed
+        if self.mig.state == st.SETUP:  # no channel has failed
             self.mig.set_state(st.ACTIVE)
         self.rate.open(now_ns)
         if failure is not None:
@@ -436,7 +438,7 @@ class Outgoing:
                 self.mig.set_state(st.FAILING)
             elif not self.told_failed_in:
                 self.told_failed_in = self.mig.state
-                self.mig.announce(st.FAILED)
+                self.mig.set_state(st.FAILED)
         # One half of a pair does not break with the other one: the next checkpoint finds out.
         if self.f is not None and self.mig.state != st.COLO:
             if self.f.write_error is None:
@@ -471,6 +473,17 @@ class Outgoing:
 
     async def wait_until(self, deadline_ns: int) -> None:
         """Wait for a time, or for `kick`; raises what has gone wrong meanwhile."""
+        await self._wait_for_kick(deadline_ns)
+        self.rate.measure()
+        self.check()
+
+    async def sleep_until(self, deadline_ns: int) -> None:
+        """Wait for a time, or until a channel has failed."""
+        assert self.f is not None
+        while self.f.write_error is None and self.vm.host.clock.now_ns() < deadline_ns:
+            await self._wait_for_kick(deadline_ns)
+
+    async def _wait_for_kick(self, deadline_ns: int) -> None:
         self._kick = self.vm.host.future()
         timer = self.vm.host.clock.call_at(deadline_ns, self._kick.set_result)
         try:
@@ -478,8 +491,6 @@ class Outgoing:
         finally:
             timer.cancel()
             self._kick = None
-        self.rate.measure()
-        self.check()
 
     def kick(self) -> None:
         """Something changed: whoever waits for a time looks again."""

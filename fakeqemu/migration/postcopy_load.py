@@ -359,7 +359,7 @@ class PostcopyIncoming:
         incoming.disconnect()
         if incoming.preempt is not None:
             await incoming.preempt.close()
-        for line in st.POSTCOPY_PAUSED_LINES:
+        for line in st.postcopy_paused_lines(self._vm):
             vm.error_report(line)
         incoming.set_state(st.POSTCOPY_PAUSED)
         channel: Channel = await self._channel

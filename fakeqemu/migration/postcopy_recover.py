@@ -58,8 +58,10 @@ class SourceRecovery:
         mig = self._outgoing.mig
         if error is not None:
             mig.set_error(error)
+        if not self._vm.compat.migration_postcopy_pause_told:
+            mig.clear_error()
         await self._disconnect()
-        for line in st.POSTCOPY_PAUSED_LINES:
+        for line in st.postcopy_paused_lines(self._vm):
             self._vm.error_report(line)
         self._vm.trace("fake_postcopy_pause")
         mig.set_state(st.POSTCOPY_PAUSED)

@@ -74,7 +74,7 @@ TRANSITIONS: dict[str, tuple[str, ...]] = {
     CANCELLING: (CANCELLED,),
     FAILING: (FAILING, FAILED),  # twice: a channel's task says so, then the main one
     CANCELLED: (SETUP,),
-    FAILED: (SETUP,),
+    FAILED: (FAILED, SETUP),  # so is this before 11.0
     COMPLETED: (SETUP,),
 }
 
@@ -93,7 +93,7 @@ INCOMING_TRANSITIONS: dict[str, tuple[str, ...]] = {
 }
 
 #: what both sides print when the link of a postcopy breaks
-POSTCOPY_PAUSED_LINES = (
+_POSTCOPY_PAUSED_LINES = (
     "Unable to shutdown socket: Bad file descriptor", "Detected IO failure for postcopy. Migration paused.",
 )  # fmt: skip
 
@@ -137,8 +137,8 @@ class Migration:
     # --- status ---------------------------------------------------------------------------------------
 
     def is_running(self) -> bool:
-        """Whether an outgoing migration is in progress."""
-        return self.state in RUNNING_STATES
+        """Whether an outgoing migration is in progress, or has failed and is not over yet."""
+        return self.state in RUNNING_STATES or (self.outgoing is not None and bool(self.outgoing.told_failed_in))
 
     def _sends_device_state(self) -> bool:
         """Whether devices may send state on multifd channels. QEMU: multifd_device_state_supported"""
@@ -266,6 +266,11 @@ class Migration:
     def _on_shutdown(self, *_cause: Any) -> None:
         if self.incoming is not None:
             self.incoming.close()
+
+
+def postcopy_paused_lines(vm: Machine) -> tuple[str, ...]:
+    """What either side prints when a postcopy is paused."""
+    return _POSTCOPY_PAUSED_LINES if vm.compat.migration_postcopy_pause_told else _POSTCOPY_PAUSED_LINES[1:]
 
 
 def _value(name: str, text: str, like: Any) -> Any:

@@ -55,6 +55,12 @@ ROWS: tuple[CompatRow, ...] = (
         "postcopy-active instead of completed.",
     ),
     CompatRow(
+        "migration_postcopy_pause_told",
+        "query-migrate says why a postcopy is paused, and stderr that a broken socket cannot be shut down.",
+        (((), False), ((8, 2), True)),
+        "error-desc of status postcopy-paused.",
+    ),
+    CompatRow(
         "migration_postcopy_prepare",
         "The source puts a section of RAM without pages before it turns to postcopy.",
         (((), False), ((10, 1), True)),
