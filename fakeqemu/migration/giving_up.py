@@ -30,9 +30,8 @@ async def give_up(outgoing: Outgoing, error: QemuError | None) -> None:
         mig.set_error(error)
     elif error is not None:
         report_broken_off(outgoing, error)
-    if outgoing.told_failed_in == st.SETUP and not cancelled:
-        mig.state = st.FAILED  # it never was active, and its end is told of once; otherwise twice
-    elif not cancelled:
+    # What failed before it was active is told of once, by its channel; otherwise twice.
+    if not cancelled and outgoing.told_failed_in != st.SETUP:
         mig.set_state(st.FAILING if early else st.FAILED)
     if outgoing.multifd is not None:
         outgoing.multifd.shutdown()
@@ -51,6 +50,7 @@ async def give_up(outgoing: Outgoing, error: QemuError | None) -> None:
         mig.set_state(st.CANCELLED)
     elif early:
         mig.set_state(st.FAILED)
+    outgoing.told_failed_in = ""
 
 
 def report_broken_off(outgoing: Outgoing, error: QemuError) -> None:

@@ -110,7 +110,7 @@ class RateWindow:
 
     async def next_window(self, *, idle: bool = False) -> None:
         """Wait for the end of this window; `idle`: nothing is there to send."""
-        await self._vm.host.clock.sleep_until(self._start_ns + BUFFER_DELAY_NS)
+        await self._outgoing.sleep_until(self._start_ns + BUFFER_DELAY_NS)
         self.measure(idle=idle)
 
     def measure(self, *, idle: bool = False) -> None:

@@ -226,8 +226,8 @@ async def test_7_2_sends_the_same_pages(channels: int, tmp_path: Path) -> None:
 # --- a channel that breaks --------------------------------------------------------------------------------
 
 
-async def broken(kind: str, version: str, directory: Path, *, multifd: bool) -> dict[str, Any]:
-    """What a source says whose channels, or whose main channel, break while it is active."""
+async def broken(kind: str, version: str, directory: Path, how: str) -> dict[str, Any]:
+    """What a source says whose channels, or whose main channel, break while it is active, or are broken by command."""
     slowly = {"max_bandwidth": 8 << 20, "downtime_limit": 1}
     vm = await source(kind, version, directory, random.Random(3).randbytes(32 << 20), multifd_channels=3, **slowly)
     try:
@@ -235,26 +235,32 @@ async def broken(kind: str, version: str, directory: Path, *, multifd: bool) -> 
             await vm.execute("migrate", {"uri": f"unix:{directory}/{kind}.mig"})
             await vm.wait_status("active")
             await peer.until_pages_come()
-            peer.break_channels(multifd=multifd)
+            if how == "yank":
+                instance = {"type": "migration"}
+                assert [one for one in await vm.execute("query-yank") if one["type"] != "chardev"] == [instance]
+                await vm.execute("yank", {"instances": [instance]})
+            else:
+                peer.break_channels(multifd=how == "channels")
             await vm.wait_status("failed")
             await peer.until_all_ended()
-        # Older releases tell of it before it is over.
         info = await vm.execute("query-migrate")
+        state = (await vm.execute("query-status"))["status"]
         told = [event["data"]["status"] for event in vm.events if event["event"] == "MIGRATION"]
-        return {
-            "status": (info["status"], info["error-desc"], (await vm.execute("query-status"))["status"]),
-            "told": told if version == "11.1" else list(dict.fromkeys(told)),
-            "stderr": [line.partition(": ")[2] for line in stderr_of(vm).splitlines()],
-        }
     finally:
         await vm.stop()
+    stderr = [line.partition(": ")[2] for line in stderr_of(vm).splitlines()]
+    if (
+        how != "main"
+    ):  # whether a channel meets it before the main one, which then names its section, is a matter of time
+        told, stderr = list(dict.fromkeys(told)), stderr[-1:]
+    return {"status": (info["status"], info["error-desc"], state), "told": told, "stderr": stderr}
 
 
-@pytest.mark.parametrize("multifd", [True, False], ids=["channels", "main"])
+@pytest.mark.parametrize("how", ["channels", "main", "yank"])
 @pytest.mark.parametrize("version", ["11.1", "10.0"])
-async def test_channels_that_break_end_it_as_at_a_real_qemu(version: str, multifd: bool, tmp_path: Path) -> None:
+async def test_channels_that_break_end_it_as_at_a_real_qemu(version: str, how: str, tmp_path: Path) -> None:
     directory = short_directory(tmp_path)
-    real = await broken(REAL, version, directory, multifd=multifd)
-    ours = await broken(OURS, version, directory, multifd=multifd)
+    real = await broken(REAL, version, directory, how)
+    ours = await broken(OURS, version, directory, how)
     assert ours == real
     assert ours["status"] == ("failed", "Unable to write to socket: Broken pipe", "running")
