@@ -54,9 +54,13 @@ class GlobalState:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the section is sent: always, unless `store-global-state` is off and there is nothing particular to say."""
+        """Whether the section is sent: always, unless `store-global-state` is off; some releases send it even then when there
+        is something particular to say.
+        """
         if self._vm.migration.settings.get("store-global-state") is not False:
             return True
+        if self._vm.compat.migration_globalstate_optional:
+            return False
         return c_string(self.runstate) not in (RUNNING, PAUSED)
 
     def post_load(self) -> None:

@@ -174,6 +174,12 @@ ROWS: tuple[CompatRow, ...] = (
         "The number of RAM's sections in the stream: 2, then 1.",
     ),
     CompatRow(
+        "migration_globalstate_optional",
+        "Without store-global-state the section globalstate is never sent.",
+        (((), False), ((9, 0), True)),
+        "Before, it was for a guest that neither ran nor was paused: prelaunch, guest-panicked.",
+    ),
+    CompatRow(
         "migration_globalstate_suspended",
         "The section globalstate says whether the guest was suspended.",
         (((), False), ((9, 0), True)),

@@ -93,6 +93,25 @@ def test_a_destination_waits_for_what_a_real_one_waits_for(version: str, expecte
             assert ours == theirs, setting
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_guest_that_never_ran_is_told_of_where_the_real_one_tells_of_it(version: str) -> None:
+    command = tuple(need_real_qemu(version))
+    with fake_qemu(version) as fake:
+        theirs, ours = (sent_before_the_start(one) for one in (command, tuple(fake)))
+    assert ours == theirs
+    assert (b"globalstate" in theirs) is (version == "7.2")
+
+
+def sent_before_the_start(command: tuple[str, ...]) -> bytes:
+    near, far = socket.socketpair()
+    with near, far, closing(Monitor([*command], ["-S", *STATE_OFF], [])) as monitor:
+        monitor.ask("getfd", [near.fileno()], fdname="x")
+        near.close()
+        assert monitor.ask("migrate", uri="fd:x") == {}
+        with far.makefile("rb") as stream:
+            return CLOCKS.sub(rb"\1", stream.read())
+
+
 @pytest.mark.parametrize("version", ["11.1", "10.0"])
 def test_what_was_not_sent_cannot_be_described(version: str) -> None:
     """The real one dies of it; ours fails."""
