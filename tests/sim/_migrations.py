@@ -454,7 +454,7 @@ def _passes(number: int) -> dict[tuple[str, type[Action]], int]:
 
 
 def chosen(kind: Kind, side: str, action: Action, number: int) -> range:
-    """At which of the points of a side where `action` can be done to do it: at all, or at about so many, evenly spread,
+    """At which of the points of a side where `action` can be done to do it: at all (to fail), or at about so many, evenly spread,
     and at others for other kinds. All goes well before, which is tried.
     """
     index = KINDS.index(kind)
@@ -462,7 +462,9 @@ def chosen(kind: Kind, side: str, action: Action, number: int) -> range:
     assert points > 0
     if kind.vfio:
         number //= 2  # a machine with devices passes more than a hundred points, and takes its time
-    stride = 1 if kind.thorough else max(1, points // number)
+    stride = max(1, points // number)
+    if kind.thorough:
+        stride = 1 if isinstance(action, Fail) else 2  # kinds that are much alike take the others in turns
     return range(index % stride, points, stride)
 
 
