@@ -176,12 +176,18 @@ def qmp_display_update(vm: Machine, *, type: str, addresses: list[dict[str, Any]
         raise QemuError("Can not find vnc display")
     if addresses is not None:
         display.stop_listening()
-        display.listen([_with_number(vm, address) for address in addresses])
+        display.listen(_with_number(vm, address) for address in addresses)
 
 
 def _with_number(vm: Machine, address: dict[str, Any]) -> dict[str, Any]:
-    """A client names descriptors; what listens wants their numbers."""
-    return {**address, "str": str(vm.fds.take_named(address["str"]))} if address["type"] == "fd" else address
+    """A client names descriptors; what listens wants their numbers. Raises QemuError."""
+    if address["type"] != "fd":
+        return address
+    fd = vm.fds.take_named(address["str"])
+    if not vm.host.is_socket(fd):
+        vm.fds.close(fd)
+        raise QemuError(f"File descriptor '{address['str']}' is not a socket")
+    return {**address, "str": str(fd)}
 
 
 @qmp_command

@@ -24,6 +24,7 @@ from fakeqemu.ui.vnc_opts import DEFAULT_CONNECTIONS, SHARE_POLICIES, VncSetting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from random import Random
     from typing import Any
 
@@ -114,7 +115,7 @@ class VncDisplay:
             return
         self.add_client(self.vm.host.connect_now(addresses[0], name="vnc-reverse"))
 
-    def listen(self, addresses: list[SocketAddress]) -> None:
+    def listen(self, addresses: Iterable[SocketAddress]) -> None:
         """Listen at all of them, each name at all addresses that it stands for; raises QemuError."""
         for address in addresses:
             failure: QemuError | None = None

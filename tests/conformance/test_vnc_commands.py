@@ -159,6 +159,33 @@ def test_listening_elsewhere(both: Both, options: str) -> None:
     both(story, "-vnc", f"unix:v{options}")
 
 
+def test_listening_on_a_socket_of_the_client(both: Both) -> None:
+    def story(emulator: VncEmulator) -> list[Any]:
+        said: list[Any] = []
+        for name in ("n", "m"):
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(emulator.folder / name))
+                if name == "m":
+                    listener.listen()
+                emulator.execute("getfd", listener.fileno(), fdname="given")
+            said.append(emulator.execute("display-update", type="vnc", addresses=[{"type": "fd", "str": "given"}]))
+            said.append(emulator.execute("closefd", fdname="given"))
+            info = emulator.execute("query-vnc")
+            said.append({**info, "service": info["service"].replace(str(emulator.folder), "$DIR")})
+            with emulator.client(name) as client:
+                said.append(read(client, 12))
+            emulator.wait_for("VNC_DISCONNECTED", 1 if name == "n" else 2)
+        emulator.execute("display-update", type="vnc", addresses=[])
+        said.append(sorted(path.name for path in emulator.folder.iterdir()))
+        null = os.open(os.devnull, os.O_RDWR)
+        emulator.execute("getfd", null, fdname="given")
+        os.close(null)
+        said.append(emulator.execute("display-update", type="vnc", addresses=[{"type": "fd", "str": "given"}]))
+        return said
+
+    both(story, "-vnc", "none")
+
+
 def test_events_of_a_display_that_listens_no_more(both: Both) -> None:
     def story(emulator: VncEmulator) -> list[Any]:
         with emulator.client() as client:
