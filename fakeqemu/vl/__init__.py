@@ -4,7 +4,7 @@
     location     where in the command line we are, and errors printed with it
     opts         QemuOpts: `key=value,...` checked against a group's parameters
     keyval       `key.sub.0=value,...` made a tree of strings
-    text_visitor, json_option, objects, incoming   arguments that are QAPI types
+    text_visitor, json_option, objects, incoming, display_options   arguments that are QAPI types
     groups       the groups of parameters of this QEMU, from its profile
     options      every option: emulated, accepted without effect (why), or not emulated
     cmdline      the pass over argv: what each option says, remembered
