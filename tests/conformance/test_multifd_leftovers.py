@@ -90,7 +90,7 @@ async def test_no_thread_and_no_descriptor_is_left_of_a_hundred_failures(compres
             breaker.breaks_at = chance.randrange(1 << chance.randrange(1, 22))
         assert (threads_of(vm), descriptors_of(vm)) == before
         assert ends["failed"] > TIMES // 2, ends
-        assert ends["cancelled"] > 5, ends
+        assert ends["cancelled"] > 0, ends
     finally:
         await vm.stop()
         await breaker.close()
