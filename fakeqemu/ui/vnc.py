@@ -75,6 +75,7 @@ class VncDisplay:
         self.names_console = False
         self.listeners: list[Listener] = []
         self.clients: list[VncState] = []
+        self._count = 0
         self.random: Random = vm.host.random(f"vnc/{name}")
 
     # --- opening --------------------------------------------------------------------------------------
@@ -89,7 +90,6 @@ class VncDisplay:
         self.connections = settings.connections
         self.power_control = settings.power_control
         self.has_audio = self.has_audio or settings.audiodev is not None
-        self.vm.trace("vnc_auth_init", display=self.id, method=self.auth)
         if settings.device is not None:
             self.console = console_of_device(self.vm, settings.device, settings.head)
         else:
@@ -139,8 +139,9 @@ class VncDisplay:
 
     def add_client(self, channel: Channel, auth: int | None = None) -> None:
         """One has come; `auth`, where it differs from the display's, is what it has to prove."""
-        client = VncState(self, channel, self.auth if auth is None else auth)
-        client.trace("vnc_client_connect")
+        self._count += 1
+        client = VncState(self, channel, self.auth if auth is None else auth, self._count)
+        client.trace("vnc_client_connect", ioc=client.number)
         self.clients.append(client)
         client.start()
         connecting = [other for other in self.clients if other.share_mode == CONNECTING]

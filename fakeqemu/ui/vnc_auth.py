@@ -51,18 +51,18 @@ async def _vencrypt(vs: VncState) -> None:
     await vs.write(_VENCRYPT_VERSION)
     if await vs.read(2) != _VENCRYPT_VERSION:
         await vs.write(b"\1")
-        raise Refused("unsupported version of VeNCrypt")
+        raise Refused
     subauth = vs.display.subauth
     await vs.write(b"\0\1" + subauth.to_bytes(4, "big"))
     if int.from_bytes(await vs.read(4), "big") != subauth:
         await vs.write(b"\0")
-        raise Refused("another method within VeNCrypt than offered")
+        raise Refused
     await vs.write(b"\1")
     try:
         await vs.start_tls()
     except QemuError as error:
-        vs.trace("vnc_auth_fail", method=vs.auth, message=error.desc)
-        raise Refused(error.desc) from None
+        vs.trace("vnc_auth_fail", method=vs.auth, message="TLS handshake failed", reason=error.desc)
+        raise Refused from None
     if subauth in (rfb.VENCRYPT_TLSVNC, rfb.VENCRYPT_X509VNC):
         await _challenge(vs)
     else:
@@ -75,20 +75,25 @@ async def _challenge(vs: VncState) -> None:
     response = await vs.read(CHALLENGE_BYTES)
     display = vs.display
     if display.password is None:
-        await fail(vs, "password is not set")
+        await _fail(vs, "password is not set")
     elif display.expires_s < vs.vm.host.clock.wall_ns() // _NS_PER_S:
-        await fail(vs, "password is expired")
+        await _fail(vs, "password is expired")
     elif response != vnc_response(display.password, challenge):
-        await fail(vs, "mis-matched challenge response")
+        await _fail(vs, "mis-matched challenge response")
     await vs.write(_ACCEPTED)
 
 
-async def fail(vs: VncState, reason: str) -> None:
-    """Tell the client, and raise Refused; why is for the trace alone."""
-    vs.trace("vnc_auth_fail", method=vs.auth, message=reason)
+async def _fail(vs: VncState, why: str) -> None:
+    """Refuse; why is for the trace alone."""
+    vs.trace("vnc_auth_fail", method=vs.auth, message=why, reason="")
+    await reject(vs)
+
+
+async def reject(vs: VncState) -> None:
+    """Tell the client, and raise Refused."""
     text = b"Authentication failed\0"
     await vs.write(_REJECTED + (len(text).to_bytes(4, "big") + text if vs.minor >= 8 else b""))
-    raise Refused(reason)
+    raise Refused
 
 
 _VENCRYPT_VERSION = b"\0\2"

@@ -59,14 +59,17 @@ class VncState:
         "display",
         "info",
         "minor",
+        "number",
         "share_mode",
         "vm",
     )
 
-    def __init__(self, display: VncDisplay, channel: Channel, auth: int) -> None:
+    def __init__(self, display: VncDisplay, channel: Channel, auth: int, number: int) -> None:
         self.vm: Machine = display.vm
         self.display = display
         self.auth = auth
+        #: clients are counted from 1 on
+        self.number = number
         #: minor version of the protocol, 3, 7 or 8
         self.minor = 0
         self.share_mode = ""
@@ -86,7 +89,8 @@ class VncState:
         self._listens = False
 
     def trace(self, event: str, **fields: Any) -> None:
-        self.vm.trace(event, display=self.display.id, **fields)
+        """An event of this client; `state` is a number where QEMU has a pointer."""
+        self.vm.trace(event, state=self.number, **fields)
 
     def full_info(self) -> dict[str, Any] | None:
         """QAPI's VncClientInfo with everything that is known by now."""
@@ -103,6 +107,7 @@ class VncState:
 
     def disconnect(self) -> None:
         """Break the connection off: the client's task then finds its end."""
+        self.trace("vnc_client_disconnect_start", ioc=self.number)
         self.share_mode = DISCONNECTED
         self._channel.shutdown()
 
@@ -118,7 +123,7 @@ class VncState:
             self.share_mode = DISCONNECTED
             self._channel.close()
             self.display.remove(self)
-            self.trace("vnc_client_disconnect_finish")
+            self.trace("vnc_client_disconnect_finish", ioc=self.number)
             self.display.emit("VNC_DISCONNECTED", self)
 
     async def read(self, count: int) -> bytes:
@@ -168,8 +173,10 @@ class VncState:
             await self._choose_for_client()
         else:
             await self.write(bytes((1, self.auth)))
-            if (await self.read(1))[0] != self.auth:
-                await vnc_auth.fail(self, "another method than offered")
+            chosen = (await self.read(1))[0]
+            if chosen != self.auth:
+                self.trace("vnc_auth_reject", expected=self.auth, got=chosen)
+                await vnc_auth.reject(self)
         await vnc_auth.authenticate(self, self.auth)
 
     async def _choose_for_client(self) -> None:
@@ -210,7 +217,7 @@ class VncState:
             await self._request(*struct.unpack(">BHHHH", await self.read(9)))
         elif kind == rfb.KEY_EVENT:
             down, keysym = struct.unpack(">BxxI", await self.read(7))
-            self.trace("vnc_key_event_map", down=down, sym=keysym)
+            self.trace("vnc_msg_client_key_event", ioc=self.number, down=down, sym=keysym)
         elif kind == rfb.POINTER_EVENT:
             await self.read(5)
         elif kind == rfb.CLIENT_CUT_TEXT:
@@ -300,8 +307,7 @@ class VncState:
     async def _qemu(self, kind: int) -> None:
         """QEMU's own messages: keys by their place on the keyboard, and sound."""
         if kind == rfb.QEMU_EXT_KEY_EVENT:
-            down, keysym, keycode = struct.unpack(">HII", await self.read(10))
-            self.trace("vnc_key_event_ext", down=down, sym=keysym, keycode=keycode)
+            await self.read(10)
         elif kind == rfb.QEMU_AUDIO:
             await self._audio()
         else:
