@@ -6,7 +6,8 @@ Each further CPU looks like the first one, and is numbered behind it (seen on 7.
     one CPU      ... cpu_common 4, cpu 5, kvm-tpr-opt 6, apic 7, fw_cfg 8 ...
     two          ... cpu_common 4, cpu 5, kvm-tpr-opt 6, apic 7, cpu_common 8, cpu 9, apic 10, fw_cfg 11 ...
 
-Where APICs stand in the stream is another matter: in 11.1 all of them come first.
+Those that are plugged in come behind, as all that comes later does (plugged_cpus.py). Where APICs stand in the stream is another
+matter: in 11.1 all of them come first.
 
 A device that plugs CPUs has a row with a place for each that there may be (`maxcpus`), which grows within its section (11.1;
 older releases send a bitmap of all that there could ever be):
@@ -30,18 +31,18 @@ APIC = "apic"
 #: of the row of CPUs: whose field it is, which, and the end of the name of the subsection that ends with it
 _PLUGS, _ROW, _SUBSECTION = "CPU hotplug state", "devs", "/cpuhp"
 #: what each CPU has, as QEMU registers it; the first one has `kvm-tpr-opt` between
-_OF_EACH = ("cpu_common", "cpu", APIC)
-_OF_FIRST = (*_OF_EACH, "kvm-tpr-opt")
+OF_EACH = ("cpu_common", "cpu", APIC)
+_OF_FIRST = (*OF_EACH, "kvm-tpr-opt")
 
 
 def with_further_cpus(board: Board, sections: list[Section]) -> list[Section]:
-    """`sections` with those of all CPUs of the board; a further one has `like`: the instance that it resembles."""
+    """`sections` with those of all CPUs that the board began with; a further one has `like`: the instance that it resembles."""
     firsts = [one for one in sections if one["name"] in _OF_FIRST]
-    further = [cpu.index for cpu in board.cpus if cpu.index]
+    further = [cpu.index for cpu in board.cpus if 0 < cpu.index < board.smp.cpus]
     if not further or not firsts:
         return sections
     last_id: int = max(one["section_id"] for one in firsts)
-    each = [one for name in _OF_EACH for one in firsts if one["name"] == name]
+    each = [one for name in OF_EACH for one in firsts if one["name"] == name]
     added: dict[str, list[Section]] = {one["name"]: [] for one in each}
     next_id = last_id + 1
     for index in further:

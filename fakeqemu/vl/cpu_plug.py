@@ -49,6 +49,9 @@ def plug_cpu(cpu: X86CPU, options: dict[str, Any], *, from_json: bool) -> None:
     cpu.features = {name: cpu.get(name) for name in options if name not in _PLACE}
     cpu.plug(index, board)
     board.cpus.append(cpu)
+    from fakeqemu.migration import plugged_cpus
+
+    plugged_cpus.register(cpu.vm, index)
 
 
 _PLACE = tuple(f"{level}-id" for level, _ in _LEVELS)

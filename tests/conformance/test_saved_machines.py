@@ -53,13 +53,15 @@ SHARED = "x-ignore-shared"
 class Saved:
     """A machine's stream; `plugged`: devices that come once it is there."""
 
-    def __init__(self, command: list[str], line: str, *capabilities: str, plugged: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, command: list[str], line: str, *capabilities: str, plugged: tuple[dict[str, Any], ...] = ()
+    ) -> None:
         near, far = socket.socketpair()
         with near, far, closing(Monitor(command, ["-S", *line.split()], [])) as monitor:
             states = [{"capability": name, "state": True} for name in capabilities]
             monitor.ask("migrate-set-capabilities", capabilities=states)
-            for driver in plugged:
-                assert monitor.ask("device_add", driver=driver) == {}
+            for device in plugged:
+                assert monitor.ask("device_add", **device) == {}
             monitor.ask("getfd", [near.fileno()], fdname="x")
             near.close()
             assert monitor.ask("migrate", uri="fd:x") == {}
@@ -113,12 +115,26 @@ def test_a_saved_machine_is_the_real_one_byte_by_byte(version: str, line: str) -
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_devices_that_come_later_are_numbered_behind_the_machine(version: str) -> None:
-    line, plugged = "-M pc -m 64 -device VGA", ("rtl8139", "pcnet")
+    line, plugged = "-M pc -m 64 -device VGA", ({"driver": "rtl8139"}, {"driver": "pcnet"})
     real = Saved(need_real_qemu(version), line, plugged=plugged)
     with fake_qemu(version) as command:
         ours = Saved(command, line, plugged=plugged)
     assert ours.blocks == real.blocks
     assert ours.sections == real.sections
+
+
+@pytest.mark.parametrize("board", ["q35", "pc"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_cpu_that_comes_later_has_its_sections_behind_the_machine(version: str, board: str) -> None:
+    line, cpu = f"-M {board} -m 64 -smp 2,maxcpus=4", {"socket-id": 0, "core-id": 2, "thread-id": 0}
+    plugged = ({"driver": "qemu64-x86_64-cpu", **cpu},)
+    real = Saved(need_real_qemu(version), line, plugged=plugged)
+    with fake_qemu(version) as command:
+        ours = Saved(command, line, plugged=plugged)
+    assert ours.sections == real.sections
+    for key, body in real.bodies.items():
+        if key[0] in ("cpu_common", "cpu", "apic", "mc146818rtc"):
+            assert ours.bodies[key] == body, key
 
 
 @pytest.mark.parametrize("version", VERSIONS)
