@@ -222,10 +222,6 @@ def random_run(seed: int) -> Run:
             fault.release()
     run.settle()
     if any(one.point == "migration_socket_incoming_accepted" for one in run.injectors["destination"].injected):
-    not_taken = any(one.point == "migration_socket_incoming_accepted" for one in run.injectors["destination"].injected)
-    if not_taken and run.source_status == "active":  # as above: a further channel that nobody reads
-        run.source.execute("migrate_cancel")
-        run.settle()
         run.give_up_waiting()  # a further channel that nobody reads: it waits, as QEMU does
     return run
 
