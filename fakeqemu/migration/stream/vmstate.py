@@ -383,7 +383,7 @@ async def load_state(f: QEMUFile, vmsd: VMStateDescription, state: Any, version_
 
 def _refused(err: PostLoadError, chain: str) -> LoadError:
     chain += f": {err.desc}" if err.in_chain else f", ret: -{err.errno}"
-    lines = [err.desc] if err.said else []
+    lines = [err.desc] if err.said and err.desc else []
     return LoadError(chain, err.errno, old_lines=lines, lines=[] if err.in_chain else lines)
 
 
