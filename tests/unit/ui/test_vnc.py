@@ -223,3 +223,33 @@ def test_where_one_of_several_addresses_is_taken_none_is_kept() -> None:
         server.open("vm:2,vnc=vm:1", "two")
     server.open("vm:2", "three")
     assert server.client(port="5902").enter()
+
+
+@pytest.mark.parametrize("release", ["11.1", "10.0", "7.2"])
+def test_traces_have_the_forms_of_the_release(release: str) -> None:
+    server = Server("vm:1,connections=1", VersionProfile.load(release))
+    server.open("vm:2,password=on", "two")
+    lines: list[str] = []
+    known = server.vm.profile
+
+    def sink(event: str, fields: dict[str, Any]) -> None:
+        if known.has("trace-events", event):
+            lines.append(server.vm.trace_control.line(event, fields))
+
+    server.vm.trace.watch(sink, "vnc_*")
+    client = server.client()
+    client.enter()
+    client.say(struct.pack(">BBxxI", rfb.KEY_EVENT, 1, 97) + PROBE)
+    client.close()
+    for chosen in (b"\1", b"\2" + bytes(16)):
+        client = server.client(port="5902")
+        client.say(b"RFB 003.008\n" + chosen)
+        client.close()
+    server.client()
+    server.client()
+    names = {line.partition(" ")[0] for line in lines}
+    assert names >= {
+        "vnc_client_connect", "vnc_auth_start", "vnc_auth_pass", "vnc_auth_fail", "vnc_auth_reject",
+        "vnc_client_disconnect_start", "vnc_client_disconnect_finish",
+    }  # fmt: skip
+    assert ("vnc_msg_client_key_event" in names) == (release == "11.1")
