@@ -151,7 +151,8 @@ class Outgoing:
                 channel = await channels.secure(self.vm, self.address, opened)
         except QemuError as err:
             if not self.vm.compat.migration_failing_state:
-                self.vm.error_report(err.desc)
+                # What is opened at once fails in the command: printed without the program's name.
+                (self.vm.error_report if opened is None else self.vm.host.log_plain)(err.desc)
                 if err.hint:
                     self.vm.host.log_plain(err.hint)
             await self.turn()

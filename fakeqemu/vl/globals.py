@@ -42,15 +42,22 @@ def register(vm: Machine, given: list[Opts]) -> None:
 
 
 def apply_to_migration(vm: Machine) -> None:
-    """Set the globals of the migration; raises GlobalRefused."""
-    for driver, name, text in vm.globals:
-        if driver == _MIGRATION:
-            try:
-                _set_migration(vm, name, text)
-            except NotEmulated:
-                raise
-            except QemuError as err:
-                raise refused(driver, name, text, err) from None
+    """Set the globals of the migration, and look whether they go together; raises GlobalRefused."""
+    given = [(name, text) for driver, name, text in vm.globals if driver == _MIGRATION]
+    for name, text in given:
+        try:
+            _set_migration(vm, name, text)
+        except NotEmulated:
+            raise
+        except QemuError as err:
+            raise refused(_MIGRATION, name, text, err) from None
+    if given:
+        options = vm.migration.options
+        try:
+            options.check_parameters(options.parameters)
+            options.check_capabilities(options.capabilities)
+        except QemuError as err:
+            raise GlobalRefused(err.desc) from None
 
 
 def _set_migration(vm: Machine, name: str, text: str) -> None:
@@ -58,10 +65,21 @@ def _set_migration(vm: Machine, name: str, text: str) -> None:
     if found is None:
         raise QemuError(f"Property '{_MIGRATION}.{name}' not found")
     value = parse_text(found["type"], name, text)
+    _check_word(vm, name, text)
     migration = vm.migration
     if name in migration.settings and name not in _EMULATED_SETTINGS and value != found.get("default-value"):
         raise NotEmulated(f"-global {_MIGRATION}.{name}")
     migration.set_property(name, value)
+
+
+def _check_word(vm: Machine, name: str, text: str) -> None:
+    """Raise QemuError for what is no value of a parameter that takes one of some words."""
+    from fakeqemu.qapi.schema import schema_of
+
+    member = schema_of(vm.profile).arguments("migrate-set-parameters").member_names.get(name)
+    words = getattr(member.type, "values", None) if member is not None else None
+    if words and text not in words:
+        raise QemuError(f"Parameter '{name}' does not accept value '{text}'")
 
 
 def _property(vm: Machine, type_name: str, name: str) -> dict[str, Any] | None:
