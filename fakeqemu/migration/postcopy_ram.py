@@ -54,7 +54,7 @@ def advise_payload(vm: Machine) -> bytes:
 class PostcopySource:
     """Postcopy of one outgoing migration, from the switch on."""
 
-    __slots__ = ("_outgoing", "_package_loaded", "_ram", "_said_loaded", "_savevm", "_vm", "recovery")
+    __slots__ = ("_ended", "_outgoing", "_package_loaded", "_ram", "_said_loaded", "_savevm", "_vm", "recovery")
 
     def __init__(self, outgoing: Outgoing, savevm: SaveVM, ram: RAMHandlers) -> None:
         self._outgoing = outgoing
@@ -63,6 +63,8 @@ class PostcopySource:
         self._vm = outgoing.vm
         self._package_loaded = outgoing.vm.host.event()
         self._said_loaded = False
+        #: everything was sent, and without the destination's last word the migration has failed
+        self._ended = False
         self.recovery = SourceRecovery(outgoing, ram)
 
     # --- the story ------------------------------------------------------------------------------------
@@ -78,6 +80,9 @@ class PostcopySource:
                 if mig.state == st.POSTCOPY_DEVICE and self._said_loaded:  # the guest runs there: it cannot go on here
                     self._guest_runs_there()
                 if mig.state in (st.POSTCOPY_DEVICE, st.CANCELLING):
+                    raise
+                if self._ended:  # both run then: seen on 10.0.13 and 11.1.2
+                    self._outgoing.switchover.guest_left = False
                     raise
                 await self.recovery.pause(err if isinstance(err, QemuError) else None)
                 await self.recovery.wait_until_resumed()
@@ -197,6 +202,7 @@ class PostcopySource:
             await outgoing.preempt.end()
         outgoing.check()
         assert outgoing.return_path is not None
+        self._ended = self._vm.compat.migration_postcopy_last_word
         await outgoing.return_path.finish()
         self._vm.trace("migration_completion_postcopy_end_after_complete")
 

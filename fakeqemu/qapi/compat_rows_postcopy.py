@@ -67,6 +67,12 @@ ROWS: tuple[CompatRow, ...] = (
         "With multifd the barrier behind which the other channels carry no more pages.",
     ),
     CompatRow(
+        "migration_postcopy_last_word",
+        "A postcopy that has sent everything, and does not hear that all has come, fails: the guest goes on here as well.",
+        (((), False), ((8, 2), True)),
+        "Status failed on a source whose guest runs. Before, it waits for ever: here it pauses.",
+    ),
+    CompatRow(
         "migration_postcopy_recover_setup",
         "A resumed source has a status of its own while it connects.",
         (((), False), ((9, 1), True)),

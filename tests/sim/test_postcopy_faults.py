@@ -7,8 +7,6 @@ from as far as that goes. `pytest tests/sim/test_postcopy_faults.py --seed N` re
 
 from __future__ import annotations
 
-import errno
-import os
 from random import Random
 from typing import Any
 
@@ -29,7 +27,6 @@ EARLY, TRIED = 7, 7
 THOROUGH = "broken-11.1"
 #: kinds that go well unless something is made to fail, and take no time for keys
 PLAIN = [kind for kind in KINDS if not kind.breaks and not kind.tls]
-EIO = os.strerror(errno.EIO)
 
 #: what is heard on the return path, of which old releases keep no error
 RETURN_PATH = (
@@ -61,14 +58,15 @@ def check(run: PostcopyRun, where: str) -> None:
 
 def check_first_error(run: PostcopyRun, first: Injected) -> None:
     """A source that failed says why: what went wrong first."""
-    if run.source_status != "failed" or first.point in PASSED_OVER:
-        return
+    if run.source_status != "failed" or first.point in PASSED_OVER or not isinstance(first.error, QemuError):
+        return  # of a system call's error the code there makes words of its own
     mig = run.source.vm.migration
     if first.point in RETURN_PATH and not run.source.vm.compat.migration_return_path_errors:
         return
-    assert mig.error is not None
-    text = str(getattr(first.error, "desc", EIO))
-    assert text in mig.error.desc, f"{mig.error.desc}, not {text}"
+    if mig.error is None:
+        assert run.kind.profile == "7.2"  # which keeps few
+        return
+    assert first.error.desc in mig.error.desc, f"{mig.error.desc}, not {first.error.desc}"
 
 
 ACTIONS = [Fail(), Close(), Kill()]
