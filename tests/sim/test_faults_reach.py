@@ -9,8 +9,8 @@ from fakeqemu.faults.catalogue import POINTS
 from fakeqemu.faults.injector import Injector
 from tests.sim._colo import COLO_KINDS, ColoRun
 from tests.sim._migrations import KINDS, Run
-from tests.sim.test_postcopy_faults import KINDS as POSTCOPY_KINDS
-from tests.sim.test_postcopy_faults import PostcopyRun
+from tests.sim._postcopies import KINDS as POSTCOPY_KINDS
+from tests.sim._postcopies import PostcopyRun
 
 #: points of what comes before a migration, or in place of it: they are made to fail elsewhere
 ELSEWHERE = {
