@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fault points of the migration itself, its RAM and its device state, on both sides.
 
-Held against the sources of QEMU function by function. Where a place only passes on what somebody else says (a device's
+Held against the sources of QEMU function by function, and against the texts of its binaries, in the order of their code. Where a place only passes on what somebody else says (a device's
 handler, a notifier), the words of the point stand for theirs.
 
 Without a point:
