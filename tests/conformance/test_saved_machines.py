@@ -39,13 +39,14 @@ LINES = (
     "-M pc-q35-7.0 -m 64 -smp 2 -cpu max",
     "-M pc-i440fx-6.0 -m 64 -cpu Skylake-Server -device VGA",
     "-M q35 -m 64 -cpu 486",
-    "-M q35 -m 64 -device VGA -device virtio-net-pci -device e1000,mac=52:54:00:12:34:56 -device bochs-display",
+    "-M q35 -m 64 -device VGA -device virtio-net-pci -device e1000 -device bochs-display",
+    "-M q35 -m 64 -device e1000e,mac=52:54:00:aa:bb:cc -device vmxnet3 -device rtl8139 -device ne2k_pci",
     "-M pc -m 16 -device VGA -device secondary-vga -device virtio-rng-pci",
     "-M q35,memory-backend=ram0 -m 16 -object memory-backend-ram,id=ram0,size=16M -device VGA -device i82550",
     "-M pc -m 64 -device virtio-balloon-pci -device cirrus-vga -device rtl8139,romsize=1048576",
 )
 #: bytes of a body that are the time of day, or the moment at which the guest's clocks were looked at
-TIMES = {"mc146818rtc": (*range(10), 0x32, *range(0xD1, 0xF9)), "timer": tuple(range(24))}
+TIMES = {"mc146818rtc": (*range(11), 0x0C, 0x32, *range(0xD1, 0xF9)), "timer": tuple(range(24))}
 RAM_START = b"\x03ram" + bytes(4) + bytes((0, 0, 0, 4))
 SHARED = "x-ignore-shared"
 

@@ -348,8 +348,13 @@ def _reader(
     def read() -> tuple[bytes, dict[str, Any]]:
         from binascii import a2b_base64
 
+        from fakeqemu.hw.core.mac_address import with_mac
+
         section = profile.get("device-vmstate", type_name)[machine]["sections"][number]
-        return a2b_base64(section["data"]), {**section["vmdesc"], "name": name, "instance_id": instance}
+        body = a2b_base64(section["data"])
+        if mac := device._values.get("mac"):
+            body = with_mac(body, str(mac))
+        return body, {**section["vmdesc"], "name": name, "instance_id": instance}
 
     return read
 
