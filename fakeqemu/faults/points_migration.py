@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Fault points of the migration itself, its RAM and its device state, on both sides.
 
-Held against the sources of QEMU function by function, and against the texts of its binaries, in the order of their code. Where a place only passes on what somebody else says (a device's
-handler, a notifier), the words of the point stand for theirs.
+Held against the sources of QEMU function by function, and against the texts of its binaries, in the order of their code.
+Where a place only passes on what somebody else says (a device's handler, a notifier), the words of the point stand for theirs.
 
 Without a point:
 
 - Memory that cannot be had (ram_state_init, compress_threads_save_setup, cpr, most of xbzrle_init: other texts of a place that
-  has one), mapped or discarded (ram_discard_range, ram_block_discard_disable, colo_init_ram_cache): ours is not the host's.
+  has one) or mapped (ram_block_discard_disable): ours is not the host's. COLO's copies and postcopy's ranges have points.
 - Looking at dirty memory (memory_global_dirty_log_start, migration_bitmap_sync): only its listeners fail, of VFIO, which has
   points of its own, and of KVM.
 - Taking block devices back (bdrv_activate_all), block migration, dirty bitmaps, snapshots: there are no block devices yet.
