@@ -36,8 +36,9 @@ there unless exit-on-error is off.
 
 **Postcopy.** After `migrate-start-postcopy` the loop of passes ends in `postcopy_ram.PostcopySource.run` instead: the devices
 go in one package, the guest runs on the other side (postcopy_load), its pages follow, those first that somebody waits for
-(postcopy_faults, blocktime), with postcopy-preempt over a second channel (postcopy_preempt, postcopy_preempt_load). Multifd
-carries no pages then. A break then only pauses (postcopy_recover).
+(postcopy_faults, userfault, page_requests, blocktime), with postcopy-preempt over a second channel (postcopy_preempt,
+postcopy_preempt_load). Multifd carries no pages then. A break then only pauses (postcopy_recover), until all is sent: without
+the destination's last word the source fails, and its guest goes on as well, as with real QEMUs from 8.2 on.
 
 **Background snapshot.** With that capability the guest is stopped for its devices alone; its memory is frozen, and the guest
 goes on while the pages of that moment go, those first that it writes to (background_snapshot).
