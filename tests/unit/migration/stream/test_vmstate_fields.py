@@ -186,9 +186,11 @@ _KINDS: dict[str, tuple[Any, st.SearchStrategy[Any], Any]] = {
 
 
 @st.composite
-def described(draw: st.DrawFn, depth: int = 2) -> tuple[VMStateDescription, Any, Any]:
-    """A description, a state of it, and another one to load into."""
-    own_name = f"d{depth}"
+def described(draw: st.DrawFn, depth: int = 2, own_name: str = "d") -> tuple[VMStateDescription, Any, Any]:
+    """A description, a state of it, and another one to load into.
+
+    Names tell one from the other: a subsection is taken by the first that ends before it and whose name it begins with.
+    """
     members: list[Field] = []
     state: dict[str, Any] = {}
     empty: dict[str, Any] = {}
@@ -216,7 +218,7 @@ def described(draw: st.DrawFn, depth: int = 2) -> tuple[VMStateDescription, Any,
             add(fields.uint8(f"{name}n"), len(elements), 0)
             add(make(name, count_from=f"{name}n"), elements, [])
             continue
-        inner, value, blank = draw(described(depth - 1))
+        inner, value, blank = draw(described(depth - 1, f"{own_name}{index}"))
         fresh = _copier(blank)
         if shape == "struct":
             add(fields.structure(name, inner), value, fresh())
