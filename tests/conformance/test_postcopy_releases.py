@@ -171,3 +171,17 @@ async def test_statuses_of_a_pause_and_a_recovery(start_vm: Start, directory: Pa
     setup = ["postcopy-recover-setup"] if version != "7.2" else []
     again = ["postcopy-paused", *setup, "postcopy-recover", "postcopy-active", "completed"]
     assert statuses(source)[-len(again) :] == again
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_a_destination_prints_when_its_link_breaks(
+    start_vm: Start, directory: Path, kind: str, version: str
+) -> None:
+    source, destination = await pair_with_the_guest_there(start_vm, kind, version, directory)
+    await source.execute("quit")
+    await destination.wait_status("postcopy-paused")
+    said = [line.partition(": ")[2] for line in destination.stderr_path.read_text().splitlines()]
+    paused = "Detected IO failure for postcopy. Migration paused."
+    assert said[-1:] == [paused]
+    assert ("Unable to shutdown socket: Bad file descriptor" in said) == (version != "7.2")

@@ -120,9 +120,9 @@ def test_either_channel_breaks_and_both_are_made_anew(profile: str, which: str) 
     pair.break_link() if which == "main" else break_second(pair)
     pair.wait(pair.destination, "postcopy-paused")
     pair.wait(pair.source, "postcopy-paused")
-    assert pair.destination.host.log_lines[-2:] == [
-        "Unable to shutdown socket: Bad file descriptor", "Detected IO failure for postcopy. Migration paused.",
-    ]  # fmt: skip
+    printed = pair.destination.host.log_lines
+    assert printed[-1] == "Detected IO failure for postcopy. Migration paused."
+    assert (printed[-2] == "Unable to shutdown socket: Bad file descriptor") == (profile != "7.2")
     before = pair.source.vm.migration.stats.preempt_bytes
     pair.destination.execute("migrate-recover", uri="unix:/tmp/r")
     pair.source.execute("migrate", uri="unix:/tmp/r", resume=True)
