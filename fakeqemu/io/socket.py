@@ -233,7 +233,7 @@ def unix_name(address: SocketAddress) -> str | bytes:
         raise QemuError(
             f"UNIX socket path '{path}' is too long", hint=f"Path must be less than {_UNIX_PATH_SIZE} bytes"
         )
-    return path
+    return path or b"\0" * _UNIX_PATH_SIZE  # an empty one is given in full: an abstract name
 
 
 def inet_families(address: SocketAddress) -> int:
@@ -440,8 +440,14 @@ def listen(
 def _listen_unix(
     host: ProcessHost, address: SocketAddress, on_channel: Callable[[Channel], None], backlog: int, name: str
 ) -> SocketListener:
+    if not address["path"] and not address.get("abstract"):
+        import tempfile
+
+        fd, path = tempfile.mkstemp(prefix="qemu-socket-")
+        os.close(fd)
+        return _listen_unix(host, {**address, "path": path}, on_channel, backlog, name)
     target: Any = unix_name(address)
-    path: str = "" if address.get("abstract") else address["path"]
+    path = "" if address.get("abstract") else address["path"]
     if path:
         try:
             os.unlink(path)

@@ -295,6 +295,25 @@ def test_addresses_that_lead_nowhere(version: str, uri: str, tmp_path: Path) -> 
     assert found[1] == found[0]
 
 
+@pytest.mark.parametrize("version", ["11.1", "10.0"])
+def test_a_path_may_be_empty(version: str, tmp_path: Path) -> None:
+    found = []
+    nowhere = [{"channel-type": "main", "addr": {"transport": "socket", "type": "unix", "path": ""}}]
+    for command, folder in both(version, tmp_path):
+        with emulator(command, NONE, folder) as source:
+            source.ask("migrate-set-capabilities", **capabilities("events"))
+            source.ask("migrate", channels=nowhere)
+            source.wait_for("failed")
+            text = source.ask("query-migrate")["return"]["error-desc"]
+        with emulator(command, (*NONE, "-incoming", "defer"), folder) as destination:
+            destination.ask("migrate-incoming", channels=nowhere)
+            (where,) = destination.ask("query-migrate")["return"]["socket-address"]
+            destination.ask("quit")
+            destination.end()
+        found.append((text, where["type"], Path(where["path"]).name[:12], Path(where["path"]).exists()))
+    assert found[1] == found[0]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_one_that_has_taken_a_guest_in_tells_of_the_migration_it_began(version: str, tmp_path: Path) -> None:
     found = []
