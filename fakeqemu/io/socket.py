@@ -250,8 +250,7 @@ def inet_families(address: SocketAddress) -> int:
     return _socket.AF_UNSPEC
 
 
-#: names that nobody connects to, and what glibc says of them; Python would take both for this host
-_NO_HOSTS = {"": "Name or service not known", "*": "Bad value for ai_flags"}
+_NO_HOSTS = {"": "Name or service not known", "*": "Bad value for ai_flags"}  # of names to connect to glibc says so
 
 
 def resolve(address: SocketAddress, *, passive: bool) -> list[tuple[int, int, int, str, Any]]:
@@ -441,9 +440,9 @@ def _listen_unix(
     host: ProcessHost, address: SocketAddress, on_channel: Callable[[Channel], None], backlog: int, name: str
 ) -> SocketListener:
     if not address["path"] and not address.get("abstract"):
-        import tempfile
+        from tempfile import mkstemp
 
-        fd, path = tempfile.mkstemp(prefix="qemu-socket-")
+        fd, path = mkstemp(prefix="qemu-socket-")
         os.close(fd)
         return _listen_unix(host, {**address, "path": path}, on_channel, backlog, name)
     target: Any = unix_name(address)
