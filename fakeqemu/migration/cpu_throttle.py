@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Making the guest slower when a migration cannot keep up with it (capability auto-converge).
+"""Making the guest slower when a migration cannot keep up with it (capabilities auto-converge and dirty-limit).
 
 At a look at the dirty bitmap, once a second at most: were more bytes dirtied since the last time than
 `throttle-trigger-threshold` per cent of those that went over the link? When that is so for the second time, the guest is
@@ -7,6 +7,9 @@ throttled: by `cpu-throttle-initial` per cent first, then by `cpu-throttle-incre
 `max-cpu-throttle`. With `cpu-throttle-tailslow` a step is only as long as it takes to come below the threshold.
 
 A vCPU that is throttled by N per cent sleeps that share of its time; so the guest dirties that much less.
+
+With dirty-limit instead, each vCPU is limited to `vcpu-dirty-limit` MB/s (system/dirtylimit). That stays when the migration
+is over, however it ended: nobody but `cancel-vcpu-dirty-limit`, or `migrate_cancel` once more, gives a guest its speed back.
 
 From 9.2 on the bitmap is also looked at when five seconds have passed without that: a pass of a large guest may take hours.
 In the releases in which that is a pass of its own, the seconds begin with the first look after the first second; where it is
@@ -61,9 +64,10 @@ class CPUThrottle:
         options, stats = self._vm.migration.options, self._vm.migration.stats
         sent = stats.transferred - self._transferred_before
         self._transferred_before = stats.transferred
-        if not options.on("auto-converge"):
+        auto_converge = options.on("auto-converge")
+        if not auto_converge and not options.on("dirty-limit"):
             return
-        if self._vm.compat.migration_throttle_sync == "pass":
+        if auto_converge and self._vm.compat.migration_throttle_sync == "pass":
             self._start_timer()
         threshold = sent * int(options.get("throttle-trigger-threshold")) // 100
         if dirty_bytes <= threshold:
@@ -72,6 +76,9 @@ class CPUThrottle:
         if self._high_count < _TIMES_TOO_FAST:
             return
         self._high_count = 0
+        if not auto_converge:
+            self._vm.dirty_limits.limit_migrating_guest()
+            return
         self._vm.trace("migration_throttle")
         self._slow_down(dirty_bytes, threshold)
 

@@ -3,8 +3,8 @@
 
     page-sampling   pages are drawn at random, so many for each GiB; how many of them have changed at the end?
     dirty-bitmap    all pages that were written to. Only KVM tells: a TCG QEMU measures 0 MB/s whatever its guest does
-                    (seen on 11.1.2 and 10.0.13), so it does here
-    dirty-ring      for each vCPU; needs KVM with a dirty ring, which nothing here has
+                    (seen on 11.1.2 and 10.0.13), so it does here. Refused where there is a dirty ring
+    dirty-ring      for each vCPU; needs KVM with a dirty ring (`-accel kvm,dirty-ring-size=N`)
 
 A measurement costs a page set and one timer: what was dirtied is asked for when the time is over. 7.2 under TCG crashes when
 it is asked for dirty-bitmap or dirty-ring; here it measures as the later ones do, or refuses.
@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from fakeqemu.error import QemuError
 from fakeqemu.host.clock import NS_PER_MS, NS_PER_S
-from fakeqemu.system.ramblock import PAGE_SIZE, PageRuns
+from fakeqemu.system.dirty_ring import mib_per_s
+from fakeqemu.system.ramblock import PageRuns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class DirtyRate:
 
     __slots__ = (
         "_logs",
+        "_pages",
         "_random",
         "_since_ns",
         "_vm",
@@ -53,6 +55,7 @@ class DirtyRate:
         "sample_pages",
         "start_s",
         "status",
+        "vcpu_rates",
     )
 
     def __init__(self, vm: Machine) -> None:
@@ -67,7 +70,11 @@ class DirtyRate:
         self.sample_pages = 0
         #: MB/s; -1 when there was nothing to sample
         self.rate = -1
+        #: number of each vCPU -> MB/s, in the mode dirty-ring
+        self.vcpu_rates: dict[int, int] = {}
         self._since_ns = 0
+        #: number of each vCPU -> pages that it ever wrote to, when it began
+        self._pages: dict[int, int] = {}
         #: pages that were written to since it began
         self._logs: list[tuple[RAMBlock, PageRuns]] = []
 
@@ -85,6 +92,8 @@ class DirtyRate:
         now_ns = clock.wall_ns() if self._vm.compat.dirty_rate_wall_clock else self._since_ns
         self.start_s = now_ns // NS_PER_S
         self._vm.trace("dirtyrate_set_state", new_state=MEASURING)
+        if mode == DIRTY_RING:
+            self._begin_rings()
         self._vm.guest.sync()
         self._logs = [(block, PageRuns()) for block in self._vm.ram_blocks]
         for block, log in self._logs:
@@ -106,16 +115,17 @@ class DirtyRate:
                 raise QemuError("either sample-pages or dirty-ring can be specified.")
             if not MIN_SAMPLE_PAGES <= sample_pages <= MAX_SAMPLE_PAGES:
                 raise QemuError(f"sample-pages is out of range[{MIN_SAMPLE_PAGES}, {MAX_SAMPLE_PAGES}].")
-        if mode == DIRTY_RING:
+        if mode == (DIRTY_BITMAP if self._vm.dirty_ring_size else DIRTY_RING):
             raise QemuError(f"mode {mode} is not enabled, use other method instead.")
 
     def _end(self) -> None:
         vm = self._vm
-        vm.guest.sync()
+        vm.guest.sync(reap=True)
         self.calc_time_ms = (vm.host.clock.now_ns() - self._since_ns) // NS_PER_MS
         for block, log in self._logs:
             block.logs.remove(log)
-        self.rate = self._from_samples() if self.mode == PAGE_SAMPLING else self._from_bitmap()
+        measure = {PAGE_SAMPLING: self._from_samples, DIRTY_BITMAP: self._from_bitmap, DIRTY_RING: self._from_rings}
+        self.rate = measure[self.mode]()
         self._logs = []
         self.status = MEASURED
         vm.trace("dirtyrate_calculate", dirtyrate=self.rate)
@@ -123,7 +133,23 @@ class DirtyRate:
 
     def _from_bitmap(self) -> int:
         pages = sum(log.count for _, log in self._logs) if self._vm.kvm_enabled else 0
-        return (pages * PAGE_SIZE >> 20) * 1000 // self.calc_time_ms
+        return mib_per_s(pages, self.calc_time_ms, exact=self._vm.compat.dirty_rate_fractions)
+
+    def _begin_rings(self) -> None:
+        rings = self._vm.dirty_limits.rings
+        rings.look_for_vcpus()
+        rings.start_logging()
+        rings.start_reaper()
+        self._pages = {vcpu.index: vcpu.pages for vcpu in rings.vcpus}
+
+    def _from_rings(self) -> int:
+        from fakeqemu.system.dirtylimit import rates_of
+
+        rings = self._vm.dirty_limits.rings
+        rings.stop_reaper()
+        self.vcpu_rates = rates_of(self._vm, self._pages, self.calc_time_ms)
+        rings.stop_logging()
+        return sum(self.vcpu_rates.values())
 
     def _from_samples(self) -> int:
         samples = dirty = size_mb = 0
@@ -156,6 +182,8 @@ class DirtyRate:
         info["sample-pages"] = 0 if measured and self.mode != PAGE_SAMPLING else self.sample_pages
         if measured:
             info["dirty-rate"] = self.rate
+            if self.mode == DIRTY_RING:
+                info["vcpu-dirty-rate"] = [{"id": i, "dirty-rate": rate} for i, rate in self.vcpu_rates.items()]
         info["mode"] = self.mode
         if self._vm.compat.dirty_rate_milliseconds:
             info["calc-time-unit"] = unit

@@ -74,6 +74,9 @@ def info_migrate(vm: Machine, flags: list[str] | None = None) -> str:
             text += _compact_xbzrle(info["xbzrle-cache"])
         if "cpu-throttle-percentage" in info:
             text += f"CPU Throttle (%): {info['cpu-throttle-percentage']}\n"
+        if "dirty-limit-throttle-time-per-round" in info:
+            text += f"Dirty-limit Throttle (us): {info['dirty-limit-throttle-time-per-round']}\n"
+            text += f"Dirty-limit Ring Full (us): {info['dirty-limit-ring-full-time']}\n"
     return text
 
 
@@ -200,6 +203,9 @@ def _old_info(vm: Machine, info: dict[str, Any]) -> str:
         text += _old_xbzrle(info["xbzrle-cache"])
     if "cpu-throttle-percentage" in info:
         text += f"cpu throttle percentage: {info['cpu-throttle-percentage']}\n"
+    if "dirty-limit-throttle-time-per-round" in info:
+        text += f"dirty-limit throttle time: {info['dirty-limit-throttle-time-per-round']} us\n"
+        text += f"dirty-limit ring full time: {info['dirty-limit-ring-full-time']} us\n"
     text += _sockets(info, "socket address")
     if "vfio" in info:
         text += f"vfio device transferred: {info['vfio']['transferred'] >> 10} kbytes\n"

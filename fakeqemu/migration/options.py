@@ -50,6 +50,7 @@ _BACKGROUND_SNAPSHOT_EXCLUDES = (
 EMULATED_CAPABILITIES = (
     "auto-converge",
     "background-snapshot",
+    "dirty-limit",
     "events",
     "return-path",
     "pause-before-switchover",
@@ -200,7 +201,8 @@ class MigrationOptions:
         if on("dirty-limit"):
             if on("auto-converge"):
                 raise QemuError("dirty-limit conflicts with auto-converge either of then available currently")
-            raise QemuError("dirty-limit requires KVM with accelerator property 'dirty-ring-size' set")
+            if not self._vm.dirty_ring_size:
+                raise QemuError("dirty-limit requires KVM with accelerator property 'dirty-ring-size' set")
         if on("multifd") and on("xbzrle") and self._vm.compat.migration_capabilities_when_listening:
             raise QemuError("Multifd is not compatible with xbzrle")
         if on("mapped-ram"):

@@ -61,4 +61,7 @@ def info_dirty_rate(vm: Machine, flags: list[str] | None = None) -> str:  # noqa
     if info["mode"] == PAGE_SAMPLING:
         text += f"Sample Pages: {info['sample-pages']} (per GB)\n"
     rate = f"{info['dirty-rate']} (MB/s)" if "dirty-rate" in info else "(not ready)"
-    return f"{text}Period: {info['calc-time']} (sec)\nMode: {info['mode']}\nDirty rate: {rate}\n"
+    vcpus = "".join(
+        f"vcpu[{vcpu['id']}], Dirty rate: {vcpu['dirty-rate']} (MB/s)\n" for vcpu in info.get("vcpu-dirty-rate", ())
+    )
+    return f"{text}Period: {info['calc-time']} (sec)\nMode: {info['mode']}\nDirty rate: {rate}\n{vcpus}"

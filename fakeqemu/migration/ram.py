@@ -96,7 +96,7 @@ class RAMHandlers(SaveVMHandlers):
         self._vm.trace("migration_bitmap_sync_start")
         for log in self._vm.savevm.dirty_logs:
             log.sync()
-        self._vm.guest.sync()
+        self._vm.guest.sync(reap=True)
         found = 0
         for block, runs in self._todo:
             assert block.dirty is not None

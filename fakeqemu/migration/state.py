@@ -232,9 +232,18 @@ class Migration:
         """Give an outgoing migration up; nothing happens when there is none. Raises QemuError where it is too late."""
         if self.vm.compat.migration_postcopy_cancel_refused and self.state in (POSTCOPY_DEVICE, *POSTCOPY_STATES):
             raise QemuError("Postcopy migration in progress, cannot cancel.")
+        if self.options.on("dirty-limit"):
+            self._cancel_dirty_limits()
         self._cancel()
         if self.outgoing is not None and self.outgoing.postcopy is not None:
             self.outgoing.postcopy.recovery.cancelled()
+
+    def _cancel_dirty_limits(self) -> None:
+        """Give the limits of vCPUs up; as in QEMU, that is refused (and nobody told) as long as the migration runs."""
+        try:
+            self.vm.dirty_limits.cancel()
+        except QemuError:
+            pass
 
     def _cancel(self) -> None:
         if self._begin_cancelling():

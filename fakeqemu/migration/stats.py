@@ -178,6 +178,8 @@ def _source_info(mig: Migration, info: dict[str, Any]) -> None:
         info["ram"] = stats.ram_info(completed=completed)
         if stats.throttle is not None and stats.throttle.percentage:
             info["cpu-throttle-percentage"] = stats.throttle.percentage
+        if mig.options.on("dirty-limit") and vm.has_part("dirty_limits") and vm.dirty_limits.in_service:
+            info.update(vm.dirty_limits.migration_info())
         if mig.options.on("xbzrle"):
             from fakeqemu.migration.xbzrle import XbzrleStats
 

@@ -368,4 +368,16 @@ ROWS: tuple[CompatRow, ...] = (
         (((), False), ((11, 1), True)),
         "`CPU 0/TCG` in /proc/PID/task/TID/comm.",
     ),
+    CompatRow(
+        "dirty_limit_set_told",
+        "The human monitor's set_vcpu_dirty_limit says where to look at the limits.",
+        (((), True), ((8, 1), False)),
+        "`[Please use 'info vcpu_dirty_limit' to query dirty limit for virtual CPU]`; since, it says nothing.",
+    ),
+    CompatRow(
+        "dirty_rate_fractions",
+        "A dirty rate is worked out before it is brought down to whole MB.",
+        (((), False), ((8, 2), True)),
+        "3 MB/s for 1.5 MiB in half a second; before, 2 MB/s.",
+    ),
 )

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fakeqemu.system.dirty_ring import VcpuRings
     from fakeqemu.system.machine import Machine
     from fakeqemu.system.ramblock import RAMBlock
 
@@ -35,7 +36,7 @@ class Guest:
 
     __slots__ = (
         "_credit", "_position", "_since_ns", "_touch_rate", "_vm", "dirty_bytes_per_s", "on_start",
-        "other_faults", "running", "throttle", "working_set",
+        "other_faults", "rings", "running", "throttle", "working_set",
     )  # fmt: skip
 
     def __init__(self, vm: Machine) -> None:
@@ -53,6 +54,8 @@ class Guest:
         self._credit = 0  # bytes x ns not yet turned into pages
         #: per cent of the time for which a migration has its vCPUs sleep
         self.throttle = 0
+        #: its vCPUs with their dirty rings, once somebody measures or limits each
+        self.rings: VcpuRings | None = None
 
     def configure(self, fake: dict[str, str]) -> None:
         """Take the settings that are the guest's; raises QemuError for a value that is no size."""
@@ -93,14 +96,21 @@ class Guest:
         self.sync()
         self.running = False
 
-    def sync(self) -> int:
-        """Do what the guest did since the last look; returns the number of pages it dirtied."""
+    def sync(self, *, reap: bool = False) -> int:
+        """Do what the guest did since the last look; returns the number of pages it dirtied. `reap`: empty dirty rings."""
         if not self.running:
             return 0
         from fakeqemu.system.ramblock import PAGE_SIZE
 
         now_ns = self._vm.host.clock.now_ns()
-        self._credit += (now_ns - self._since_ns) * self.dirty_bytes_per_s * (100 - self.throttle) // 100
+        if self.rings is None:
+            self._credit += (now_ns - self._since_ns) * self.dirty_bytes_per_s * (100 - self.throttle) // 100
+        else:
+            self._credit += self.rings.run(
+                now_ns - self._since_ns, self.dirty_bytes_per_s * (100 - self.throttle) // 100
+            )
+            if reap:
+                self.rings.reap()
         self._since_ns = now_ns
         pages, self._credit = divmod(self._credit, _NS_PER_S * PAGE_SIZE)
         return self._dirty(pages) if pages else 0

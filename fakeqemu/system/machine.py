@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fakeqemu.qapi.profile import VersionProfile
     from fakeqemu.qom.object import QomTree
     from fakeqemu.system.board import Board
+    from fakeqemu.system.dirtylimit import DirtyLimits
     from fakeqemu.system.fds import FdStore
     from fakeqemu.system.guest import Guest
     from fakeqemu.system.ramblock import RAMBlock
@@ -59,6 +60,7 @@ PARTS = {
     "migration_threads": "fakeqemu.migration.threads:MigrationThreads",
     "announcer": "fakeqemu.net.announce:Announcer",
     "colo": "fakeqemu.migration.colo:Colo",
+    "dirty_limits": "fakeqemu.system.dirtylimit:DirtyLimits",
     "dirty_rate": "fakeqemu.migration.dirtyrate:DirtyRate",
     "trace_control": "fakeqemu.monitor.trace_control:TraceControl",
     "yank": "fakeqemu.system.yank:YankRegistry",
@@ -90,6 +92,8 @@ class Machine:
         #: phases of start-up: "preconfig" until the board is built, "initialized" while devices are made, then "ready"
         self.phase = "preconfig"
         self.kvm_enabled = False
+        #: entries of each vCPU's dirty ring (KVM with dirty-ring-size=), 0 for none
+        self.dirty_ring_size = 0
         self.quit_requested = False
         #: exit status of the process once `quit_requested`
         self.exit_status = 0
@@ -123,6 +127,7 @@ class Machine:
         savevm: SaveRegistry
         migration: Migration
         migration_threads: MigrationThreads
+        dirty_limits: DirtyLimits
         dirty_rate: DirtyRate
         trace_control: TraceControl
         hardware: HostModel

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """-accel, -machine accel=: which accelerator the machine runs on, the first of the list that is there.
 
-TCG always is. KVM is there if `-fake kvm=on` says so; the host's /dev/kvm is never looked at.
+TCG always is. KVM is there if `-fake kvm=on` says so; the host's /dev/kvm is never looked at. Its vCPUs have dirty rings then,
+if `dirty-ring-size=` asks for them (system/dirty_ring).
 
 QEMU: configure_accelerators in system/vl.c
 """
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fakeqemu.vl.opts import Opts
 
 _SUFFIX = "-accel"
+#: what the kernel takes for the entries of a dirty ring, on a processor that has a log of 512 pages
+_MIN_DIRTY_RING, _MAX_DIRTY_RING = 1024, 65536
 #: accelerator -> what is said of its device on a host that has none
 _MISSING_DEVICE = {
     "mshv": ("Failed to open /dev/mshv: No such file or directory", "Operation not permitted"),
@@ -74,6 +77,10 @@ def _try(line: CommandLine, vm: Machine, opts: Opts) -> bool:
         return True
     if name == "kvm":
         if vm.fake.get("kvm") == "on":
+            error = _setup_dirty_ring(line, vm, opts)
+            if error is not None:
+                line.reporter.report(f"failed to initialize kvm: {error}")
+                return False
             vm.kvm_enabled = True
             return True
         text = "Could not access KVM kernel module: No such file or directory"
@@ -91,6 +98,24 @@ def _try(line: CommandLine, vm: Machine, opts: Opts) -> bool:
     return False
 
 
+def _setup_dirty_ring(line: CommandLine, vm: Machine, opts: Opts) -> str | None:
+    """Have KVM give each vCPU a dirty ring, if one is wanted; says what is wrong with its size, and returns the error.
+
+    QEMU: kvm_dirty_ring_init in accel/kvm/kvm-all.c
+    """
+    size = parse_uint64(str(opts.get("dirty-ring-size") or 0))
+    if size > _MAX_DIRTY_RING:
+        line.reporter.report(
+            f"KVM dirty ring size {size} too big (maximum is {_MAX_DIRTY_RING}).  Please use a smaller value."
+        )
+        return "Invalid argument"
+    if 0 < size < _MIN_DIRTY_RING:
+        line.reporter.report("Enabling of KVM dirty ring failed: Invalid argument. Suggested minimum value is 1024.")
+        return "Input/output error"
+    vm.dirty_ring_size = size
+    return None
+
+
 def _check_property(vm: Machine, name: str, key: str, value: str) -> None:
     type_name = name + _SUFFIX
     properties = vm.profile.qom_properties(type_name, machine=False)
@@ -104,9 +129,13 @@ def _check_property(vm: Machine, name: str, key: str, value: str) -> None:
         raise QemuError(f"Parameter '{key}' expects 'on' or 'off'")
     if kind in ("int", "uint32", "uint64", "uint16"):
         try:
-            parse_uint64(value)
+            number = parse_uint64(value)
         except NumberError:
             raise QemuError(f"Parameter '{key}' expects uint64") from None
+        if kind == "uint32" and number >> 32:
+            raise QemuError(f"Parameter '{key}' expects uint32_t")
+        if key == "dirty-ring-size" and number & (number - 1):
+            raise QemuError("dirty-ring-size must be a power of two.")
     if kind == "size":
         try:
             parse_size(value)

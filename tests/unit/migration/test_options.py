@@ -24,6 +24,7 @@ class _Vm:
         self.compat = self.profile.compat
         self.runstate = SimpleNamespace(state="running")
         self.ram_blocks: list[RAMBlock] = []
+        self.dirty_ring_size = 0
 
 
 def options(profile: str = "11.1", *, running: bool = False, listening: bool = False) -> MigrationOptions:
