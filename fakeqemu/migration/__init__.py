@@ -46,8 +46,8 @@ goes on while the pages of that moment go, those first that it writes to (backgr
 **COLO.** With x-colo the connection stays when all has come, and both guests run; the primary's changes go over from time to
 time, until one of the two is told that it is alone (colo, colo_half, colo_primary, colo_secondary).
 
-**A busy guest** makes passes that never end; with auto-converge it is slowed down until they do (cpu_throttle). How fast it
-is can be measured without a migration (dirtyrate).
+**A busy guest** makes passes that never end; with auto-converge it is slowed down until they do (cpu_throttle), with
+dirty-limit each of its vCPUs is (system/dirtylimit). How fast it is can be measured without a migration (dirtyrate).
 
 **Pages that only count** (`ram=model`): no page travels but real bytes, and time and counters are what they would have been
 (ram_model, model_flow), so that an hour's migration of a terabyte is a few dozen steps.

@@ -2,7 +2,8 @@
 """What the guest does with its memory: nothing, unless told to dirty pages at a rate.
 
 What was dirtied is a function of the time that the guest ran, worked out when somebody asks (`sync`): no ticker. Pages
-are dirtied one after the other through a working set, again and again, so that a stretch of time costs a few runs.
+are dirtied one after the other through a working set, again and again, so that a stretch of time costs a few runs. Where
+vCPUs are measured or limited one by one, each does its share of that (system/dirty_ring).
 
 Settings (`-fake`):
 

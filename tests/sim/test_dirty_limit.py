@@ -244,6 +244,45 @@ def test_a_cancelled_migration_leaves_its_limits_behind(profile: str) -> None:
     assert rate_of(made, 4) == pytest.approx(300, abs=1)
 
 
+def test_pages_that_travel_are_limited_the_same() -> None:
+    made = Pair(size=64 * MIB, working_set=64 * MIB, rate=300 * MIB)
+    made.source.vm.kvm_enabled = made.destination.vm.kvm_enabled = True
+    made.source.vm.dirty_ring_size = made.destination.vm.dirty_ring_size = 1024
+    made.begin(LIMITED, vcpu_dirty_limit=30, **{**FAST, "max-bandwidth": 80 * MIB})
+    made.world.run_until(lambda: made.status == "completed")
+    assert made.info["ram"]["dirty-sync-count"] > 3
+
+
+@pytest.mark.parametrize("profile", LATER)
+def test_a_failed_migration_leaves_its_limits_behind_too(profile: str) -> None:
+    made = pair(profile)
+    made.begin(LIMITED, vcpu_dirty_limit=50, **FAST)
+    made.world.run_until(lambda: bool(limits(made)))
+    made.destination.host.kill()
+    made.world.run_until(lambda: made.status == "failed")
+    assert limits(made)[0]["limit-rate"] == 50
+    made.source.execute("cancel-vcpu-dirty-limit")
+    assert limits(made) == []
+
+
+def test_a_second_migration_finds_the_limits_as_they_are() -> None:
+    made = pair()
+    made.begin(LIMITED, vcpu_dirty_limit=50, **FAST)
+    made.world.run_until(lambda: bool(limits(made)))
+    made.source.execute("migrate_cancel")
+    made.world.run_until(lambda: made.status == "cancelled")
+    seen: list[int] = []
+    made.source.vm.trace.watch(lambda _, fields: seen.append(fields["dirtyrate"]), "migration_dirty_limit_guest")
+    for limit in (50, 80):
+        made.set(vcpu_dirty_limit=limit, max_bandwidth=10 * MIB)
+        made.source.execute("migrate", uri="file:/tmp/saved")
+        made.world.run_for(300 * NS_PER_S)
+        made.source.execute("migrate_cancel")
+        made.world.run_until(lambda: made.status == "cancelled")
+    assert seen == [80]
+    assert limits(made)[0]["limit-rate"] == 80
+
+
 def test_rates_are_measured_as_often_as_the_parameter_says() -> None:
     made = pair()
     made.begin(LIMITED, vcpu_dirty_limit=50, x_vcpu_dirty_limit_period=250, **FAST)
