@@ -29,8 +29,8 @@ _NEVER = (
 #: what our modules import inside functions from the standard library, and what decoding of names may load
 _STANDARD = (
     "_signal", "_socket", "binascii", "fcntl", "fnmatch", "getpass", "grp", "heapq", "json", "mmap", "pwd", "random", "select",
-    "struct", "termios", "time", "traceback", "tty", "zlib", "encodings.idna", "encodings.latin_1", "encodings.ascii",
-    "linecache", "tokenize",
+    "struct", "tempfile", "termios", "time", "traceback", "tty", "zlib", "encodings.idna", "encodings.latin_1",
+    "encodings.ascii", "linecache", "tokenize",
 )  # fmt: skip
 
 
