@@ -155,8 +155,19 @@ def board_record(vm: Machine) -> dict[str, Any] | None:
     for variant in (*([board.tree_variant()] if board is not None else []), f"{family}-nodefaults", family):
         record: dict[str, Any] | None = vm.profile.get("vmstate", variant, None)
         if record is not None:
-            return with_changes(vm, variant, record)
+            return _with_devices_here(vm, with_changes(vm, variant, record))
     return None
+
+
+def _with_devices_here(vm: Machine, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a board of which some devices are left out, or stand elsewhere."""
+    board = vm.board
+    layout = board.layout() if board is not None else None
+    if board is None or layout is None:
+        return record
+    variant = f"{board.family}-nodefaults"
+    bare = vm.profile.get("vmstate", variant, None)
+    return layout.vmstate(record, with_changes(vm, variant, bare) if bare is not None else None)
 
 
 def add_board_blocks(vm: Machine) -> None:
@@ -179,7 +190,8 @@ def board_block_list(vm: Machine) -> str:
     if board is None or board.family == "none":
         return ""
     text: str = vm.profile.get("hmp", f"{board.tree_variant()}/info ramblock", "")
-    return text
+    layout = board.layout()
+    return text if layout is None else layout.block_list(text)
 
 
 def globals_of(vm: Machine) -> global_state.GlobalState:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fakeqemu.qom.registry import Record
     from fakeqemu.system.cpus import X86CPU
+    from fakeqemu.system.default_devices import Layout
     from fakeqemu.system.hostmem import HostMemoryBackend
     from fakeqemu.system.machine import Machine
 
@@ -44,8 +45,9 @@ class Board:
     """What `-machine` chose. `object` is /machine itself."""
 
     __slots__ = (
-        "alias", "cpu_features", "cpu_type", "cpus", "entry", "family", "maxram_size", "memdev_id", "memory_backend",
-        "name", "nodefaults", "object", "ram_size", "ram_size_given", "ram_slots", "smp", "type_name", "vm",
+        "_layout", "alias", "cpu_features", "cpu_type", "cpus", "entry", "family", "maxram_size", "memdev_id",
+        "memory_backend", "name", "nodefaults", "object", "omitted", "ports", "ram_size", "ram_size_given", "ram_slots",
+        "smp", "type_name", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine, entry: dict[str, Any], *, nodefaults: bool = False) -> None:
@@ -58,7 +60,13 @@ class Board:
         self.family = FAMILIES.get(self.name) or FAMILIES.get(self.name.rpartition("-")[0]) or ""
         if not self.family:
             raise NotEmulated(f"-machine {self.name}: not emulated")
+        #: whether no default device is there
         self.nodefaults = nodefaults
+        #: kinds of default devices that are not there, where some are
+        self.omitted: list[str] = []
+        #: "serial", "parallel" -> (number, label of the character device) of each port, where it is not the usual one
+        self.ports: dict[str, list[tuple[int, str]]] = {}
+        self._layout: Layout | bool | None = False  # nobody has asked yet
         self.ram_size = 0 if self.family == "none" else DEFAULT_RAM
         self.maxram_size = self.ram_size
         self.ram_slots = 0
@@ -225,7 +233,17 @@ class Board:
         """What the profile knows of the tree of this board, as it is with our memory and CPUs."""
         from fakeqemu.system.board_tree import adapt
 
-        return adapt(self, self.vm.profile.get("qom-tree", self.tree_variant()))
+        record = self.vm.profile.get("qom-tree", self.tree_variant())
+        layout = self.layout()
+        return adapt(self, record if layout is None else layout.tree(record))
+
+    def layout(self) -> Layout | None:
+        """Where the devices of the record stand on this board; None where they stand as recorded."""
+        if isinstance(self._layout, bool):
+            from fakeqemu.system.default_devices import layout_of
+
+            self._layout = layout_of(self)
+        return self._layout
 
 
 def find_machine(vm: Machine, name: str | None) -> dict[str, Any]:

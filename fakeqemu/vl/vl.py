@@ -18,6 +18,7 @@ from fakeqemu.error import NotEmulated, QemuError
 from fakeqemu.system import board as boards
 from fakeqemu.system.runstate import INMIGRATE
 from fakeqemu.vl import accel, machine_opts
+from fakeqemu.vl.default_devices import displaced, omit, take_ports
 from fakeqemu.vl.location import NOWHERE, Location, StartEnded
 
 TYPE_CHECKING = False
@@ -46,6 +47,7 @@ class Start:
         self.reporter = line.reporter
         #: what the board's serial and parallel ports are to use
         self._ports: list[Chardev] = []
+        self._port_labels: dict[str, list[tuple[int, str]]] = {"serial": [], "parallel": []}
 
     def run(self) -> None:
         """All phases; raises QemuError (to be reported at the reporter's place) and StartEnded."""
@@ -178,8 +180,8 @@ class Start:
         line, board = self.line, self._board
         has_ports = board.family in ("pc", "q35")
         defaults = not line.nodefaults
-        serial = line.default_serial and defaults and has_ports and not self._has_device("isa-serial")
-        parallel = line.default_parallel and defaults and has_ports and not self._has_device("isa-parallel")
+        serial = line.default_serial and defaults and has_ports and not displaced(line, "serial")
+        parallel = line.default_parallel and defaults and has_ports and not displaced(line, "parallel")
         monitor = line.default_monitor and defaults
         machine_opts.check_display(line)
         self._select_vga()
@@ -202,19 +204,11 @@ class Start:
             if monitor:
                 line.add_monitor("vc:80Cx24C", "readline", pretty=False)
 
-    def _has_device(self, driver: str) -> bool:
-        line = self.line
-        for group, key in (("device", "driver"), ("global", "driver")):
-            given = line.groups.given(group)
-            if given is not None and any(opts.get(key) == driver for opts in given.items):
-                return True
-        return any(options.get("driver") == driver for options, _ in line.devices)
-
     def _select_vga(self) -> None:
         line = self.line
-        if line.vga is None:
-            return
-        machine_opts.check_vga(line, self.reporter)
+        if line.vga is not None:
+            machine_opts.check_vga(line, self.reporter)
+        omit(line, self._board)
 
     def _create_objects(self, *, early: bool) -> None:
         rest = []
@@ -258,7 +252,7 @@ class Start:
         for index, (text, place) in enumerate(line.serials):
             if text != "none":
                 with self.reporter.within(place):
-                    self._port(text, f"serial{index}", "serial")
+                    self._port(text, index, "serial")
         index = 0
         for text, place in line.parallels:
             if text == "none":
@@ -266,11 +260,13 @@ class Start:
             with self.reporter.within(place):
                 if index == MAX_PARALLEL_PORTS:
                     raise QemuError("too many parallel ports")
-                self._port(text, f"parallel{index}", "parallel")
+                self._port(text, index, "parallel")
             index += 1
+        take_ports(self._board, self._port_labels)
 
-    def _port(self, text: str, label: str, kind: str) -> None:
+    def _port(self, text: str, index: int, kind: str) -> None:
         """The character device behind a serial or parallel port, and the monitor that shares it (`mon:`)."""
+        label = f"{kind}{index}"
         if text.startswith("chardev:"):
             chardev = self.vm.chardevs.find(text[len("chardev:") :])
         else:
@@ -278,6 +274,7 @@ class Start:
         if chardev is None:
             raise QemuError(f"could not connect {kind} device to character backend '{text}'")
         self._ports.append(chardev)
+        self._port_labels[kind].append((index, chardev.label))
 
     def _port_chardev(self, text: str, label: str) -> Chardev | None:
         from fakeqemu.chardev.opts import parse_compat

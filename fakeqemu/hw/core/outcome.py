@@ -202,9 +202,11 @@ def board_pci_entry(device: PCIDevice) -> dict[str, Any] | None:
     board = device.vm.board
     if board is None:
         return None
+    layout = board.layout()
+    devfn = device.devfn if layout is None else layout.recorded_devfn(device.devfn)
     for bus in device.vm.profile.get("queries", f"{board.tree_variant()}/query-pci", []):
         for entry in bus["devices"]:
-            if entry["slot"] << 3 | entry["function"] == device.devfn:
+            if entry["slot"] << 3 | entry["function"] == devfn:
                 return dict(entry)
     return None
 

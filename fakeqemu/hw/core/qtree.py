@@ -23,10 +23,14 @@ from fakeqemu.hw.core.tree import bus_name, main_system_bus
 from fakeqemu.hw.pci import config_space as cs
 from fakeqemu.hw.pci.device import PCIDevice
 from fakeqemu.hw.pci.ids import class_name
+from fakeqemu.system.board_tree import UNATTACHED_DEVICE, moved_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fakeqemu.system.machine import Machine
+
+
+_PORTS = ("isa-serial", "isa-parallel")
 
 
 class Stanza:
@@ -115,7 +119,8 @@ def _take_stanza(device: DeviceState, left: list[Stanza]) -> Stanza | None:
         return None
     for at, stanza in enumerate(left):
         if stanza.type_name == device.type_name:
-            return left.pop(at)
+            # All ports of a kind look like the one that was recorded.
+            return stanza if device.type_name in _PORTS else left.pop(at)
     return None
 
 
@@ -146,13 +151,15 @@ def _usb_line(line: str, port: str) -> str:
 
 def _value(device: DeviceState, name: str, recorded: str) -> str:
     """The value of a property as it is printed: the recorded one unless somebody set another."""
-    moved = name == "addr" and isinstance(device, PCIDevice)
+    moved = isinstance(device, PCIDevice) if name == "addr" else _is_port(device)
     # Sizes of the board follow the memory that it has here.
     if name in device._values or moved or recorded.endswith("B)"):
         prop = device.find_property(name)
         if prop is not None:
             entry = properties.described(device.vm.profile, device.type_name).get(name)
             return properties.to_qtree(properties.kind_of(entry, prop.type), device.read(prop))
+    if recorded[1:].startswith(UNATTACHED_DEVICE):
+        return f'"{_here(device, recorded[1:-1])}"'
     recorded_path = f"/machine/peripheral/{RECORDED_ID}"
     if recorded_path in recorded:
         top: DeviceState = device
@@ -160,6 +167,20 @@ def _value(device: DeviceState, name: str, recorded: str) -> str:
             top = top.parent
         return recorded.replace(recorded_path, top.path)
     return recorded
+
+
+def _is_port(device: DeviceState) -> bool:
+    """Whether this is a serial or parallel port of the board, of which there may be several."""
+    return device.type_name in _PORTS and not getattr(device, "stanza", "")
+
+
+def _here(device: DeviceState, path: str) -> str:
+    """A recorded path of a device of the board, which may have another number here."""
+    board = device.vm.board
+    if board is None:
+        return path
+    layout = board.layout()
+    return moved_path(path if layout is None else layout.moved_path(path), board.smp.cpus - 1)
 
 
 def _bare_lines(device: DeviceState) -> list[str]:
