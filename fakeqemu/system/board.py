@@ -45,9 +45,9 @@ class Board:
     """What `-machine` chose. `object` is /machine itself."""
 
     __slots__ = (
-        "_layout", "alias", "cpu_features", "cpu_type", "cpus", "entry", "family", "maxram_size", "memdev_id",
-        "memory_backend", "name", "nodefaults", "object", "omitted", "ports", "ram_size", "ram_size_given", "ram_slots",
-        "smp", "type_name", "vm",
+        "_layout", "adapter", "alias", "cpu_features", "cpu_type", "cpus", "entry", "family", "maxram_size",
+        "memdev_id", "memory_backend", "name", "nodefaults", "object", "omitted", "ports", "ram_size",
+        "ram_size_given", "ram_slots", "smp", "type_name", "vm",
     )  # fmt: skip
 
     def __init__(self, vm: Machine, entry: dict[str, Any], *, nodefaults: bool = False) -> None:
@@ -64,6 +64,8 @@ class Board:
         self.nodefaults = nodefaults
         #: kinds of default devices that are not there, where some are
         self.omitted: list[str] = []
+        #: QOM type of the display adapter, where it is not the usual one
+        self.adapter: str | None = None
         #: "serial", "parallel" -> (number, label of the character device) of each port, where it is not the usual one
         self.ports: dict[str, list[tuple[int, str]]] = {}
         self._layout: Layout | bool | None = False  # nobody has asked yet

@@ -54,6 +54,10 @@ _PORT_BITS = {
     "ICH9LPC": ((134, (1, 2), 4),),
     "piix4_pm": ((99, (), 0x80), (107, (0x08, 0x90), 0)),
 }
+#: what there is of the usual display adapter
+_VGA_SECTION, _VGA_BLOCKS = "vga", ("vga.vram", "vga.rom")
+#: where a device was that was recorded alone
+_ALONE = "/machine/peripheral/dev0"
 _SMBUS_SECTION = "ich9_smb"
 _UNATTACHED = "/machine/unattached"
 _DEVICE = _UNATTACHED + "/device["
@@ -62,7 +66,13 @@ _DEVICE = _UNATTACHED + "/device["
 def layout_of(board: Board) -> Layout | None:
     """How the recorded devices stand on this board; None where they stand as recorded."""
     gone = [*board.omitted, *_switched_off(board)]
-    return Layout(board, gone, board.ports) if gone or board.ports else None
+    return Layout(board, gone, board.ports) if gone or board.ports or board.adapter else None
+
+
+def made_adapter(board: Board) -> dict[str, Any]:
+    """What is recorded of the display adapter that stands in VGA's place: its tree `qom` and its lines `qtree`."""
+    made: dict[str, Any] = board.vm.profile.get("realize-made", f"{board.adapter}/{board.family}/cold", {})
+    return made
 
 
 def _switched_off(board: Board) -> list[str]:
@@ -129,7 +139,12 @@ class Layout:
                         result[name] = [kind, self._object(below, value)]
                     continue
                 type_name = kind[len("child<") : -1]
+                adapter = self._board.adapter if type_name in _PARTS[VGA][0] else None
                 for copy, number in enumerate(self._numbers[_number(below)]):
+                    if adapter is not None:
+                        made = _rebased(made_adapter(self._board)["qom"], f"{_DEVICE}{number}]")
+                        result[f"device[{number}]"] = [f"child<{adapter}>", made]
+                        continue
                     made = self._object(below, value)
                     port = self._port(type_name, copy)
                     result[f"device[{number}]"] = [kind, made if port is None else _as_port(made, type_name, port)]
@@ -179,8 +194,7 @@ class Layout:
         place, slash, rest = name.partition("/")
         if not slash or not place.startswith("0000:00:"):
             return name
-        slot, _, function = place[len("0000:00:") :].partition(".")
-        devfn = int(slot, 16) << 3 | int(function)
+        devfn = _place_of(place)
         if devfn in self._gone_slots:
             return None
         devfn = self._slots.get(devfn, devfn)
@@ -196,6 +210,7 @@ class Layout:
         copied = {_PARTS[kind][1][0]: len(ports) for kind, ports in self._ports.items()}
         numbers = sorted(one["section_id"] for one in record["sections"])
         sections: list[dict[str, Any]] = []
+        behind: list[int] = []  # how far each stands behind the recorded one that it is made of
         devices: list[dict[str, Any]] = []
         moves: dict[int, int] = {}
         for one in record["sections"]:
@@ -203,8 +218,16 @@ class Layout:
             recorded_name = str(one["name"])
             name = None if recorded_name in gone else self.moved_name(recorded_name)
             count = 0 if name is None else copied.get(recorded_name, 1)
-            moves[number] = count - 1
             own = recorded_name.rpartition("/")[2]
+            if own == _VGA_SECTION and count and self._board.adapter:
+                found = self._adapter_sections()
+                for at, (section, told) in enumerate(found):
+                    sections.append({**section, "section_id": number})
+                    behind.append(at)
+                    devices.append(told)
+                moves[number] = len(found) - 1
+                continue
+            moves[number] = count - 1
             if own == _SMBUS_SECTION and not count:
                 # The memories behind it have numbers, but nothing to send.
                 moves[number] -= next((other for other in numbers if other > number), number + 1) - number - 1
@@ -214,13 +237,25 @@ class Layout:
             desc = described.get((recorded_name, instance))
             for copy in range(instance, instance + count):
                 sections.append({**one, "name": name, "instance": copy, "data": data})
+                behind.append(copy - instance)
                 if desc is not None:
                     devices.append({**desc, "name": name, "instance_id": copy})
-        for one in sections:
+        for one, copy in zip(sections, behind, strict=True):
             number = one["section_id"]
-            copy = one["instance"] if one["name"] in copied else 0
             one["section_id"] = number + copy + sum(by for before, by in moves.items() if before < number)
         return {**record, "sections": sections, "vmdesc": {**record["vmdesc"], "devices": devices}}
+
+    def _adapter_sections(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Sections, and what describes them, of the adapter that is not the usual one."""
+        board = self._board
+        record = board.vm.profile.get("device-vmstate", str(board.adapter))[board.family]
+        return [
+            (
+                {key: one[key] for key in ("name", "instance", "version", "data")},
+                {**one["vmdesc"], "name": one["name"], "instance_id": one["instance"]},
+            )
+            for one in record["sections"]
+        ]
 
     def _seen_elsewhere(self, bare: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
         """Sections in which drives and floppies are seen that are not here, from the board that has none."""
@@ -262,10 +297,26 @@ class Layout:
         kept = []
         for line in text.splitlines():
             name = line.split()[0] if line.split() else ""
+            place, _, own = name.partition("/")
+            if self._board.adapter and own in _VGA_BLOCKS:
+                if own == _VGA_BLOCKS[0]:
+                    kept += self._adapter_blocks(place)
+                continue
             moved = self.moved_name(name)
             if moved is not None:
                 kept.append(line.replace(name, moved, 1) if name else line)
         return "\n".join(kept)
+
+    def _adapter_blocks(self, place: str) -> list[str]:
+        if _place_of(place) in self._gone_slots:
+            return []
+        blocks = self._board.vm.profile.get("device-blocks", str(self._board.adapter), ())
+        lines = []
+        for recorded, size in blocks:
+            _, slash, own = recorded.rpartition("/")
+            lines.append(f"{place}/{own}" if slash else own)
+            lines[-1] += f" 4 KiB {0:#018x} {size:#018x} {size:#018x} {0:#018x} rw"
+        return lines
 
 
 def _without_request(data: str) -> str:
@@ -273,6 +324,26 @@ def _without_request(data: str) -> str:
     from binascii import a2b_base64, b2a_base64
 
     return b2a_base64(a2b_base64(data)[:-4] + bytes(4), newline=False).decode()
+
+
+def _place_of(place: str) -> int:
+    """`0000:00:02.0` as a function's number."""
+    slot, _, function = place[len("0000:00:") :].partition(".")
+    return int(slot, 16) << 3 | int(function)
+
+
+def _rebased(record: Record, path: str) -> Record:
+    """The record of a device that was made alone, as one of the board."""
+    result: Record = {}
+    for name, entry in record.items():
+        value = entry[1] if len(entry) > 1 else None
+        if entry[0].startswith("child<") and isinstance(value, dict):
+            result[name] = [entry[0], _rebased(value, path)]
+        elif isinstance(value, str) and value.startswith(_ALONE):
+            result[name] = [entry[0], path + value[len(_ALONE) :]]
+        else:
+            result[name] = entry
+    return result
 
 
 def _number(path: str) -> int:

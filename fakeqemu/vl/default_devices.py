@@ -9,6 +9,9 @@ QEMU: default_list and qemu_disable_default_devices in system/vl.c
 
 from __future__ import annotations
 
+from fakeqemu.error import NotEmulated
+from fakeqemu.vl.machine_opts import adapter_type
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fakeqemu.system.board import Board
@@ -43,13 +46,18 @@ def displaced(line: CommandLine, kind: str) -> bool:
 
 
 def omit(line: CommandLine, board: Board) -> None:
-    """Tell the board which default devices it is without. Ports are told of by `take_ports`."""
+    """Tell the board which default devices it is without; raises NotEmulated. Ports are told of by `take_ports`."""
     if board.family not in _FAMILIES:
         return
     omitted = []
     if line.vga is not None:
-        if line.vga.startswith("none"):
+        type_name = adapter_type(line.vga)
+        if not type_name:
             omitted.append("vga")
+        elif type_name != "VGA":
+            if not line.profile.has("realize-made", f"{type_name}/{board.family}/cold"):
+                raise NotEmulated(f"-vga {line.vga}: not emulated")
+            board.adapter = type_name
     elif line.nodefaults or displaced(line, "vga"):
         omitted.append("vga")
     if line.nodefaults or not line.default_net:

@@ -204,6 +204,11 @@ def check_vga(line: CommandLine, reporter: Reporter) -> None:
             raise QemuError(f"unknown vga type: {text}")
 
 
+def adapter_type(text: str) -> str:
+    """The type of the display adapter that -vga asks for, which `check_vga` has found good; "" for none."""
+    return next(type_name for name, (_, type_name) in _VGA_NAMES.items() if text.startswith(name))
+
+
 def check_display(line: CommandLine) -> None:
     """Raise NotEmulated for a display that is one, QemuError for options that do not go together."""
     display = line.display

@@ -202,6 +202,9 @@ def board_pci_entry(device: PCIDevice) -> dict[str, Any] | None:
     board = device.vm.board
     if board is None:
         return None
+    if device.type_name == board.adapter:
+        made: dict[str, Any] | None = outcomes(device.vm.profile, board.adapter)[board.family]["cold"].get("pci")
+        return made
     layout = board.layout()
     devfn = device.devfn if layout is None else layout.recorded_devfn(device.devfn)
     for bus in device.vm.profile.get("queries", f"{board.tree_variant()}/query-pci", []):

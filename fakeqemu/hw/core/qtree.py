@@ -121,6 +121,11 @@ def _take_stanza(device: DeviceState, left: list[Stanza]) -> Stanza | None:
         if stanza.type_name == device.type_name:
             # All ports of a kind look like the one that was recorded.
             return stanza if device.type_name in _PORTS else left.pop(at)
+    board = device.vm.board
+    if board is not None and device.type_name == board.adapter:
+        from fakeqemu.system.default_devices import made_adapter
+
+        return parse(made_adapter(board)["qtree"])[0]
     return None
 
 
