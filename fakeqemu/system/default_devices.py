@@ -278,12 +278,20 @@ class Layout:
             for kind, bits in ((SERIAL, serial), (PARALLEL, (parallel,) * len(_PARALLEL_PLACES))):
                 if kind not in self._ports and kind not in self._gone:
                     continue
-                present = [number for number, _ in self._ports.get(kind, ())]
+                present = [number for number, _ in self._ports.get(kind, ())] + self._users_ports(kind)
                 for bit in bits:
                     body[offset] &= ~bit
                 for number in present:
                     body[offset] |= bits[number] if number < len(bits) else 0
         return b2a_base64(bytes(body), newline=False).decode()
+
+    def _users_ports(self, kind: str) -> list[int]:
+        """Numbers of the ports that users have made, by their I/O addresses."""
+        addresses = [address for address, _ in (_SERIAL_PLACES if kind == SERIAL else _PARALLEL_PLACES)]
+        qom = self._board.vm.qom
+        devices = [*qom.peripheral.children.values(), *qom.peripheral_anon.children.values()]
+        taken = [device.get("iobase") for device in devices if device.type_name in _PARTS[kind][0]]
+        return [addresses.index(address) for address in taken if address in addresses]
 
     # --- what people and tools read -------------------------------------------------------------------
 
