@@ -1,10 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Options of the whole suite."""
+"""Options of the whole suite, and the tests of which one release in turn is enough at a time."""
 
 from __future__ import annotations
+
+from zlib import crc32
 
 import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", default=None, help="repeat a simulation with this seed alone")
+    parser.addoption("--every-release", action="store_true", help="with every release also what asks one in turn")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of a test with the mark `in_turn` all releases but one, another one for each of its other parameters."""
+    if config.getoption("--every-release"):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        mark = item.get_closest_marker("in_turn")
+        if mark is not None and isinstance(item, pytest.Function):
+            others = [f"{name}={value!r}" for name, value in item.callspec.params.items() if name != mark.args[0]]
+            cases.setdefault(f"{item.path.name}::{item.originalname} {' '.join(sorted(others))}", []).append(item)
+    left_out = []
+    for case, releases in cases.items():
+        asked = releases[crc32(case.encode()) % len(releases)]
+        left_out += [item for item in releases if item is not asked]
+    if left_out:
+        gone = set(map(id, left_out))
+        items[:] = [item for item in items if id(item) not in gone]
+        config.hook.pytest_deselected(items=left_out)

@@ -32,6 +32,7 @@ def saved(version: str, machine: str) -> bytes:
     return damage.saved_by(need_real_qemu(version), machine)
 
 
+@pytest.mark.in_turn("version")
 @pytest.mark.parametrize("seed", range(CUTS))
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("version", VERSIONS)

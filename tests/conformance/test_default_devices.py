@@ -78,6 +78,7 @@ def looked_at(command: list[str], line: str) -> dict[str, Any]:
         }
 
 
+@pytest.mark.in_turn("version")
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_machine_has_the_default_devices_that_were_left(version: str, line: str) -> None:

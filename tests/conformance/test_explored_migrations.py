@@ -234,6 +234,7 @@ def test_a_low_limit_lets_as_much_through_a_window(version: str, tmp_path: Path)
 TRANSPORTS = ["rdma:127.0.0.1:1", "exec:cat >/dev/null", "fd:nosuch"]
 
 
+@pytest.mark.in_turn("version")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("uri", TRANSPORTS)
 @pytest.mark.parametrize("wanted", ["postcopy-ram", "xbzrle", "multifd", "postcopy-ram postcopy-preempt"])

@@ -103,6 +103,8 @@ def test_a_switchover_that_is_cancelled(version: str, arguments: list[str]) -> N
         monitor.ask("migrate_cancel")
         while monitor.statuses[-1] != "cancelled":
             assert monitor._next() is not None
+        if version == "7.2":  # the switchover is let go before it is told that it is cancelled
+            monitor.statuses = [status for status in monitor.statuses if status != "device"]
         return end_of(monitor)
 
     with fake_qemu(version) as fake:
@@ -191,6 +193,7 @@ def loaded(command: list[str], stream: bytes) -> Any:
         return run(command, ["-incoming", "defer"], load)
 
 
+@pytest.mark.in_turn("version")
 @pytest.mark.parametrize("place", FORGED)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_stream_that_is_wrong_in_one_place(version: str, place: str) -> None:

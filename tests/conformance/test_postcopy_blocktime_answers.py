@@ -7,6 +7,7 @@ Nobody waits: the guest is paused, so that the numbers are zeroes on both.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -120,9 +121,8 @@ async def test_lines_for_people(version: str, vcpus: int, begin: Begin, director
         seen.append([told(await destination.execute("query-migrate")), *texts])
     for lines in (1, 2):
         for answers in seen:
-            answers[lines] = (
-                answers[lines].replace(f"{directory}/{REAL}", "PATH").replace(f"{directory}/{OURS}", "PATH")
-            )
+            # Where it has listened is shown until a task of its own has cleaned up.
+            answers[lines] = re.sub(r"socket address: \[.*?\]\r\n", "", answers[lines], flags=re.DOTALL)
     assert seen[1] == seen[0]
     assert len(seen[0][0]["postcopy-vcpu-blocktime"]) == vcpus
     assert "locktime" in seen[0][2 if version == "11.1" else 1]

@@ -153,6 +153,7 @@ LINES = """
 """.strip().splitlines()
 
 
+@pytest.mark.in_turn("version")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("line", LINES)
 def test_same_as_the_real_one(version: str, line: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conformance._vnc import Both, VncEmulator, both, greet, lives, read
 
-pytestmark = pytest.mark.real_qemu
+pytestmark = [pytest.mark.real_qemu, pytest.mark.in_turn("both")]
 __all__ = ["both"]
 
 TIMES = (

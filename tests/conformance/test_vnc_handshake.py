@@ -12,7 +12,7 @@ import pytest
 from fakeqemu.ui.vnc_auth import vnc_response
 from tests.conformance._vnc import Both, VncEmulator, both, hang_up, read, read_to_end
 
-pytestmark = pytest.mark.real_qemu
+pytestmark = [pytest.mark.real_qemu, pytest.mark.in_turn("both")]
 __all__ = ["both"]
 
 CLIENT_VERSIONS = [

@@ -22,7 +22,7 @@ from tests.conformance._vnc import (
     say,
 )
 
-pytestmark = pytest.mark.real_qemu
+pytestmark = [pytest.mark.real_qemu, pytest.mark.in_turn("both")]
 __all__ = ["both"]
 
 POINTER, EXT_KEY, AUDIO, LED, RESIZE_EXT, XVP, WMVI, CLIPBOARD = (

@@ -15,7 +15,7 @@ from fakeqemu.ui.vnc_auth import vnc_response
 from tests.conformance._vnc import Both, VncEmulator, both, hang_up, initialize, lives, read, read_to_end
 from tests.unit.crypto import pki
 
-pytestmark = pytest.mark.real_qemu
+pytestmark = [pytest.mark.real_qemu, pytest.mark.in_turn("both")]
 __all__ = ["both"]
 
 X509_NONE, X509_VNC, TLS_NONE, TLS_VNC = 260, 261, 257, 258

@@ -179,6 +179,7 @@ async def test_another_size_of_memory_is_refused_in_the_same_words(
         "Unable to read from socket: Connection reset by peer",
         "Unable to write to socket: Broken pipe",
         "Failed to flush QEMUFile: Unable to write to socket: Broken pipe",
+        "Failed to save iterable device state: Unable to write to socket: Broken pipe",
         "Channel error: Input/output error",
     )
 
