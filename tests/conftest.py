@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Options of the whole suite, and the tests of which one release in turn is enough at a time."""
+"""Options of the whole suite, the tests of which one release in turn is enough at a time, and chance.
+
+What a real QEMU does is at times a matter of which of its threads is first. A test that asks one is tried again when it fails,
+twice at most, and the summary lists what was (`R`); ours alone have to be right at once.
+"""
 
 from __future__ import annotations
 
 from zlib import crc32
 
 import pytest
+
+RERUNS = 2
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,7 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out of a test with the mark `in_turn` all releases but one, another one for each of its other parameters."""
+    """Give tests of real ones their further tries; leave out of those in turn all releases but one, by their other parameters."""
+    for item in items:
+        if item.get_closest_marker("real_qemu") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
     if config.getoption("--every-release"):
         return
     cases: dict[str, list[pytest.Item]] = {}
